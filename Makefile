@@ -1,0 +1,35 @@
+# Everything is done from here: `make run` and `make test` set up what they need.
+VENV := .venv
+PY := $(VENV)/bin/python
+BOOK :=
+
+.PHONY: setup run ui test check bench lock
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+run: setup
+	$(VENV)/bin/learning run $(if $(TRADES),--trades "$(TRADES)") $(if $(BOOK),--book "$(BOOK)")
+
+ui: setup
+	$(VENV)/bin/learning ui $(if $(BOOK),--book "$(BOOK)")
+
+test: setup
+	$(PY) -m pytest
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: setup
+	$(PY) bench/honesty.py
+
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-strip-extras --group dev pyproject.toml -o requirements.lock

@@ -1,0 +1,1 @@
+"""A learning scheduler for trading systems: closed trades in, few and honest multipliers out."""

@@ -1,0 +1,1 @@
+"""What is computed: pure functions and frozen records. No Dagster, SQL, environment or clock."""

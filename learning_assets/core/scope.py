@@ -1,0 +1,100 @@
+"""Scopes: the contexts in which actions fire, as normalised dimension → value mappings.
+
+What a value means and which dimensions leak the outcome is decided here; matching many scopes
+at once is the business of `core.mining`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+Scope = Mapping[str, str]
+ScopeSubset = tuple[tuple[str, str], ...]
+
+EVERYWHERE = "*"
+"""Signature of the empty subset, which matches every scope."""
+
+KNOWN_AFTER_ENTRY = frozenset(
+    {
+        "close_rate",
+        "duration",
+        "duration_hours",
+        "duration_min",
+        "exit_reason",
+        "exit_tag",
+        "exit_timestamp",
+        "hold_hours",
+        "hold_time_days",
+        "max_rate",
+        "min_rate",
+        "payback_hours",
+        "pnl_usd",
+        "profit_abs",
+        "profit_ratio",
+        "rr",
+        "sell_reason",
+        "stop_loss_ratio",
+        "time_to_payback_days",
+        "trade_duration",
+    }
+)
+"""Names that exist only once a trade is under way: as scope they would leak the outcome."""
+
+
+def normalise_value(value: object) -> str | None:
+    """The canonical text of a scope value, or None where it is absent.
+
+    Strings, integers and booleans are values; `1`, `1.0` and `"1"` are the same one, so are
+    `True` and `"true"`. None, NaN and blank text mean absent.
+
+    Raises:
+        TypeError: for a value that is none of these (a list, an object, …).
+    """
+    if value is None or value != value:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    if not isinstance(value, (str, int)):
+        raise TypeError(f"a scope value is text, a number or a boolean, not {type(value).__name__}")
+    return _normalise_text(str(value).strip())
+
+
+def _normalise_text(text: str) -> str | None:
+    if text.lower() in {"true", "false"}:
+        return text.lower()
+    return text or None
+
+
+def normalise_scope(raw: Mapping[str, object]) -> dict[str, str]:
+    """`raw` with canonical values, absent ones left out, dimensions in alphabetical order.
+
+    Raises:
+        TypeError: for a value that is no scope value; the message names the dimension.
+    """
+    scope: dict[str, str] = {}
+    for dimension in sorted(raw):
+        try:
+            value = normalise_value(raw[dimension])
+        except TypeError as error:
+            raise TypeError(f"scope dimension {dimension!r}: {error}") from None
+        if value is not None:
+            scope[dimension] = value
+    return scope
+
+
+def subset(pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> ScopeSubset:
+    """The pairs as a subset: a tuple sorted by dimension."""
+    items = pairs.items() if isinstance(pairs, Mapping) else pairs
+    return tuple(sorted(items))
+
+
+def signature(scope_subset: ScopeSubset) -> str:
+    """Readable key of a subset, e.g. `chain=solana|mcap_bucket=micro`; `*` for the empty one."""
+    return "|".join(f"{dim}={value}" for dim, value in scope_subset) or EVERYWHERE
+
+
+def matches(scope_subset: ScopeSubset, scope: Scope) -> bool:
+    """Whether `scope` contains every pair of the subset. The empty subset matches every scope."""
+    return all(scope.get(dim) == value for dim, value in scope_subset)

@@ -1,0 +1,1 @@
+"""Where closed trades come from. A source reads; it never writes to the learning tables."""
