@@ -187,8 +187,9 @@ def lesson_id(group: GroupKey, scope_subset: ScopeSubset) -> str:
 class Calibration:
     """The cut-offs of one group, cached until it grows by 5 % or a week passes.
 
-    `cutoffs[k]` is the smallest |evidence| that counts for slices of k dimensions (inf where
-    none could be tested). `day_variance` (R²) and `day_autocorrelation` (0–1) describe the
+    `cutoffs` holds the smallest |evidence| that counts by number of dimensions and sign (−1, +1,
+    −2, +2, …; inf where none could be tested). A pattern_key of `*` compares the patterns of a
+    category with each other. `day_variance` (R²) and `day_autocorrelation` (0–1) describe the
     common daily shock, `noise_variance` (R²) the rest.
     """
 

@@ -1,0 +1,557 @@
+"""From events to lessons: groups, baselines, the search in each, and what becomes of each slice.
+
+What a group's search does is in `core.residual`; what follows from lessons is in
+`core.overrides`. Everything is recomputed from the events that closed before as_of; cached
+cut-offs and earlier statuses are the only memory.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.dayshock import DayShock
+from learning_assets.core.events import EventTable, instant
+from learning_assets.core.mining import Group, SliceTable, describe, group_of, name_slices
+from learning_assets.core.multipliers import (
+    Measured,
+    Outcomes,
+    age_of_week,
+    edge_raw,
+    measure,
+    multipliers_of,
+    week_of,
+)
+from learning_assets.core.records import (
+    Calibration,
+    GroupKey,
+    Lesson,
+    LessonStatus,
+    Multipliers,
+    SliceStats,
+    lesson_id,
+)
+from learning_assets.core.residual import (
+    Cutoffs,
+    JointFit,
+    Search,
+    fit_jointly,
+    search_group,
+    select,
+    winsorised,
+)
+from learning_assets.core.scope import ScopeSubset
+
+Floats = NDArray[np.float64]
+Calibrations = Mapping[GroupKey, Calibration]
+
+ALL_PATTERNS = "*"
+"""Pattern key of the comparison of a category's patterns with each other."""
+
+_PATTERN_DIM = "pattern_key"
+_POWER_Z = 0.8416  # a normal variable exceeds its mean minus this with 80 %
+_RELATED = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSearch:
+    """What the search of one group found. `baseline_r` has been taken from its outcomes."""
+
+    search: Search
+    baseline_r: float
+    cut: Cutoffs
+    fit: JointFit
+    calibration: Calibration
+
+    @property
+    def group(self) -> Group:
+        """The group that was searched."""
+        return self.search.group
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSearch:
+    """The searches of a module: its groups, and the patterns of each category."""
+
+    module: str
+    events: EventTable
+    groups: tuple[GroupSearch, ...]
+    patterns: tuple[GroupSearch, ...]
+
+    def effect_r(self) -> Floats:
+        """Sum of the edges that each trade of the events meets, in R (length T)."""
+        effect = np.zeros(self.events.n_trades)
+        for found in (*self.groups, *self.patterns):
+            effect[found.group.trades] += found.search.design(found.fit.slices) @ found.fit.edge_r
+        return effect
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionLimit:
+    """The smallest edge (R) that would have been found with 80 % power, and at how many trades."""
+
+    edge_r: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleLearning:
+    """What was learned about a module.
+
+    `slices_tested` counts distinct slices, `redundant_total` those of that status before the
+    list was cut. `detection_limit` is None where no slice could be tested.
+    """
+
+    module: str
+    lessons: tuple[Lesson, ...]
+    calibrations: tuple[Calibration, ...]
+    n_trades: int
+    slices_tested: int
+    redundant_total: int
+    detection_limit: DetectionLimit | None
+
+
+def learn_module(
+    events: EventTable,
+    module: str,
+    config: LearningConfig,
+    as_of: datetime,
+    *,
+    calibrations: Calibrations | None = None,
+    previous: Sequence[Lesson] = (),
+) -> ModuleLearning:
+    """Learn the lessons of `module` ("pm" or "dm") from the trades closed before `as_of`.
+
+    `previous` are the module's lessons of the last time (their statuses are the memory of what
+    was active), `calibrations` the cached cut-offs of both modules. Too little data gives no
+    lessons and no detection limit; it is never an error.
+    """
+    cached = calibrations or {}
+    window = events.window(as_of, config.look_back_days)
+    if module == "pm":
+        allocation = search_module(window, "dm", config, as_of, cached)
+        window = window.with_rr(window.rr - allocation.effect_r())
+    return lessons_of(search_module(window, module, config, as_of, cached), config, as_of, previous)
+
+
+# --- the search ----------------------------------------------------------------------------
+
+
+def search_module(
+    events: EventTable,
+    module: str,
+    config: LearningConfig,
+    as_of: datetime,
+    cached: Calibrations,
+) -> ModuleSearch:
+    """Search every group of the module, then compare the patterns of each category."""
+    keys = [key for key in events.groups if key.module == module]
+    groups = {key: group_of(events, key) for key in keys}
+    testable = {key: g for key, g in groups.items() if _testable(events, g, config)}
+    categories = sorted({key.action_category for key in keys})
+    rows = {c: [k for k in keys if k.action_category == c] for c in categories}
+    compared = [c for c in categories if len(rows[c]) > 1]
+    cells = 2 * config.max_scope_dims * len(testable) + 2 * len(compared)
+    task = _Task(config, as_of, cached, cells)
+    baseline = {c: _baseline(events, [groups[k] for k in rows[c]]) for c in categories}
+    found = tuple(
+        task.search(group, events.rr[group.trades], baseline[key.action_category])
+        for key, group in testable.items()
+    )
+    bare = ModuleSearch(module, events, found, ())
+    rest = events.rr - bare.effect_r()
+    patterns = []
+    for category in compared:
+        group = _patterns_as_slices(events, rows[category])
+        if _testable(events, group, config):
+            patterns.append(task.search(group, rest[group.trades], baseline[category]))
+    return replace(bare, patterns=tuple(patterns))
+
+
+def _testable(events: EventTable, group: Group, config: LearningConfig) -> bool:
+    """Whether there are trades enough, with outcomes that differ."""
+    rr = events.rr[group.trades]
+    return group.n_trades > config.n_min and np.ptp(winsorised(rr, config.winsor)) > 0
+
+
+def _baseline(events: EventTable, groups: Sequence[Group]) -> float:
+    trades = np.unique(np.concatenate([g.trades for g in groups]))
+    return float(events.rr[trades].mean()) if len(trades) else 0.0
+
+
+def _patterns_as_slices(events: EventTable, keys: Sequence[GroupKey]) -> Group:
+    """A category as a group whose only dimension is the pattern."""
+    index = [events.groups.index(key) for key in keys]
+    rows = np.flatnonzero(np.isin(events.group, index))
+    trades, row_trade = np.unique(events.trade[rows], return_inverse=True)
+    position = {g: i + 1 for i, g in enumerate(index)}
+    codes = np.array([[position[g] for g in events.group[rows].tolist()]], dtype=np.int32)
+    return Group(
+        GroupKey(keys[0].module, ALL_PATTERNS, keys[0].action_category),
+        trades.astype(np.int64),
+        events.day[trades],
+        row_trade.astype(np.int64),
+        codes,
+        np.array([len(keys)]),
+        (_PATTERN_DIM,),
+        (tuple(key.pattern_key for key in keys),),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    config: LearningConfig
+    as_of: datetime
+    cached: Calibrations
+    cells: int
+
+    @property
+    def tail(self) -> float:
+        """Chance per cell that keeps the module at its family-wise error (Šidák)."""
+        return -math.expm1(math.log1p(-self.config.family_wise_error) / max(self.cells, 1))
+
+    @property
+    def settings(self) -> str:
+        """What a cached calibration must have been made with. Few cells more change little."""
+        c = self.config
+        scale = round(math.log2(max(self.cells, 1)))
+        return (
+            f"{c.n_min},{c.max_scope_dims},{c.family_wise_error:g},{c.rotations},{c.winsor:g},"
+            f"{c.look_back_days},{c.seed},{scale}"
+        )
+
+    def search(self, group: Group, rr: Floats, baseline_r: float) -> GroupSearch:
+        depth = min(self.config.max_scope_dims, len(group.dims))
+        search = Search(group, rr - baseline_r, self.config.n_min, depth, self.config.winsor)
+        old = self.cached.get(group.key)
+        if old is not None and self._still_good(old, group):
+            shock = DayShock(old.noise_variance, old.day_variance, old.day_autocorrelation)
+            cut = Cutoffs(old.cutoffs, shock)
+            taken, calibration = select(search, cut), old
+        else:
+            taken, cut = search_group(
+                search, rotated=self.config.rotations, tail=self.tail, rng=self._rng(group.key)
+            )
+            calibration = self._calibration(group, cut)
+        fit = fit_jointly(search, taken, cut.shock)
+        return GroupSearch(search, baseline_r, cut, fit, calibration)
+
+    def _still_good(self, old: Calibration, group: Group) -> bool:
+        age = self.as_of - old.calibrated_at
+        grown = abs(group.n_trades - old.n_trades) / old.n_trades
+        return (
+            old.settings == self.settings
+            and len(old.cutoffs) == 2 * min(self.config.max_scope_dims, len(group.dims))
+            and timedelta(0) <= age < timedelta(days=self.config.calibration_days)
+            and grown < self.config.calibration_growth
+        )
+
+    def _calibration(self, group: Group, cut: Cutoffs) -> Calibration:
+        return Calibration(
+            group.key,
+            self.as_of,
+            group.n_trades,
+            cut.by_cell,
+            cut.shock.noise_variance,
+            cut.shock.day_variance,
+            cut.shock.day_autocorrelation,
+            self.settings,
+        )
+
+    def _rng(self, key: GroupKey) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, zlib.crc32("/".join(key).encode())])
+
+
+# --- what becomes of the slices ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """The distinct slices of a search, with what names them and their q-values."""
+
+    found: GroupSearch
+    table: SliceTable
+    names: NDArray[np.int64]
+    aliases: Mapping[int, NDArray[np.int64]]
+
+    def subset(self, row: int) -> ScopeSubset:
+        dims, codes = self.table.dims[row], self.table.codes[row]
+        return self.found.group.name(dims[dims >= 0].tolist(), codes[codes >= 0].tolist())
+
+    @property
+    def cutoff(self) -> Floats:
+        """Cut-off on |evidence| of each row of the table."""
+        cell = 2 * (self.table.level - 1) + (self.table.evidence > 0)
+        return np.array(self.found.cut.by_cell, dtype=float)[cell]
+
+    @property
+    def p_value(self) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p: Floats = 2 * stats.norm.sf(np.abs(self.table.delta / self.table.se))
+        return p
+
+
+def _describe(found: GroupSearch) -> _Described:
+    s = found.search
+    table = describe(s.group, s.y, winsorised(s.y, s.winsor), found.cut.shock, s.n_min, s.depth)
+    names, aliases = name_slices(table)
+    return _Described(found, table, names[~np.isnan(table.delta[names])], aliases)
+
+
+def lessons_of(
+    searched: ModuleSearch,
+    config: LearningConfig,
+    as_of: datetime,
+    previous: Sequence[Lesson] = (),
+) -> ModuleLearning:
+    """Turn the searches of a module into lessons with statuses, statistics and multipliers."""
+    described = [_describe(found) for found in (*searched.groups, *searched.patterns)]
+    q_values = _q_values([d.p_value[d.names] for d in described])
+    kept: list[Lesson] = []
+    redundant = 0
+    for d, q in zip(described, q_values, strict=True):
+        q_of_row = np.full(len(d.table), np.nan)
+        q_of_row[d.names] = q
+        lessons, beyond = _Judge(d, q_of_row, searched.events, config, as_of).lessons()
+        kept += lessons
+        redundant += beyond
+    return ModuleLearning(
+        searched.module,
+        tuple(_with_deprecated(kept, previous, searched)),
+        tuple(d.found.calibration for d in described),
+        len(_module_trades(searched)),
+        sum(len(d.names) for d in described),
+        redundant,
+        _detection_limit(described),
+    )
+
+
+def _module_trades(searched: ModuleSearch) -> NDArray[np.int64]:
+    events = searched.events
+    mine = [i for i, key in enumerate(events.groups) if key.module == searched.module]
+    return np.unique(events.trade[np.isin(events.group, mine)])
+
+
+def _q_values(p_values: Sequence[Floats]) -> list[Floats]:
+    """Benjamini–Hochberg over all slices of the module; a p-value that is unknown counts as 1."""
+    if not p_values:
+        return []
+    flat = np.concatenate(p_values)
+    adjusted = stats.false_discovery_control(np.nan_to_num(flat, nan=1.0)) if len(flat) else flat
+    return np.split(adjusted, np.cumsum([len(p) for p in p_values])[:-1])
+
+
+def _detection_limit(described: Sequence[_Described]) -> DetectionLimit | None:
+    best: DetectionLimit | None = None
+    for d in described:
+        n = d.table.n[d.names]
+        others = d.found.group.n_trades - n
+        noise = d.found.cut.shock.noise_variance
+        needed = (d.cutoff[d.names] + _POWER_Z) * np.sqrt(noise * (1 / n + 1 / others))
+        if len(needed) and needed.min() < (best.edge_r if best else math.inf):
+            i = int(needed.argmin())
+            best = DetectionLimit(float(needed[i]), int(n[i]))
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Gives every slice of one search its status, and the kept ones their multipliers."""
+
+    described: _Described
+    q: Floats
+    events: EventTable
+    config: LearningConfig
+    as_of: datetime
+
+    def lessons(self) -> tuple[list[Lesson], int]:
+        """The kept lessons, and how many slices were redundant in all."""
+        status, redundant = self._statuses()
+        rows = list(status)
+        outcomes = _outcomes(self.described.found.group, self.events, self.config, self.as_of)
+        measured = [self._measure(row, outcomes) for row in rows]
+        multipliers = multipliers_of(measured)
+        active = self._active_rows()
+        return [
+            self._lesson(row, status[row], m, active)
+            for row, m in zip(rows, multipliers, strict=True)
+        ], redundant
+
+    def _active_rows(self) -> dict[int, int]:
+        """Naming row of each kept slice → its place in the joint fit."""
+        d = self.described
+        by_name = {}
+        wanted = {s: i for i, s in enumerate(d.found.fit.slices)}
+        strong = np.flatnonzero(d.table.level <= max(map(len, wanted), default=0))
+        for row in strong.tolist() if wanted else ():
+            place = wanted.get(d.subset(row))
+            if place is not None:
+                by_name[self._naming_row(row)] = place
+        return by_name
+
+    def _naming_row(self, row: int) -> int:
+        t, names = self.described.table, self.described.names
+        same = names[(t.key[names] == t.key[row]) & (t.n[names] == t.n[row])]
+        return int(same[0]) if len(same) else row
+
+    def _statuses(self) -> tuple[dict[int, LessonStatus], int]:
+        d = self.described
+        status = dict.fromkeys(self._active_rows(), LessonStatus.ACTIVE)
+        evidence, cut = d.table.evidence[d.names], d.cutoff[d.names]
+        beyond = np.where(np.isfinite(cut), evidence**2 - cut**2, -np.inf)
+        order = np.argsort(-beyond, kind="stable")
+        rows = [int(r) for r in d.names[order] if int(r) not in status]
+        is_beyond = dict(zip(d.names[order].tolist(), (beyond[order] > 0).tolist(), strict=True))
+        redundant = [r for r in rows if status and is_beyond[r]]
+        rest = [r for r in rows if not (status and is_beyond[r])]
+        for row in redundant[: self.config.max_redundant]:
+            status[row] = LessonStatus.REDUNDANT
+        for row in rest[: self.config.max_candidates]:
+            status[row] = LessonStatus.CANDIDATE
+        return status, len(redundant)
+
+    def _members(self, row: int) -> NDArray[np.bool_]:
+        return self.described.found.group.members(self.described.subset(row))
+
+    def _measure(self, row: int, outcomes: Outcomes) -> Measured:
+        t = self.described.table
+        return measure(
+            self._members(row),
+            outcomes,
+            float(t.delta[row]),
+            float(t.variance[row]),
+            self.config.segment_n_min,
+            self.config.recurrence_tau_days,
+        )
+
+    def _lesson(
+        self, row: int, status: LessonStatus, m: Multipliers, active: Mapping[int, int]
+    ) -> Lesson:
+        d, t, fit = self.described, self.described.table, self.described.found.fit
+        place = active.get(row)
+        group, scope_subset = _identity(d.found.group.key, d.subset(row))
+        n, delta = int(t.n[row]), float(t.delta[row])
+        explained = self._explained_by(row, active) if status is LessonStatus.REDUNDANT else ()
+        return Lesson(
+            group,
+            scope_subset,
+            status,
+            self._stats(row),
+            m,
+            edge_raw(delta, n, (m.time, m.field, m.recurrence, m.variance)),
+            None if place is None else float(fit.edge_r[place]),
+            None if place is None else float(fit.se_r[place]),
+            tuple(d.subset(a) for a in d.aliases.get(row, ())),
+            explained,
+        )
+
+    def _stats(self, row: int) -> SliceStats:
+        d, t = self.described, self.described.table
+        delta, se = float(t.delta[row]), float(t.se[row])
+        return SliceStats(
+            n=int(t.n[row]),
+            avg_rr=float(t.mean[row]) + d.found.baseline_r,
+            variance=float(t.variance[row]),
+            delta_rr=delta,
+            se=se,
+            z=delta / se if se > 0 else math.nan,
+            p_value=float(d.p_value[row]),
+            q_value=float(self.q[row]),
+            evidence=float(t.evidence[row]),
+            cutoff=float(d.cutoff[row]),
+        )
+
+    def _explained_by(self, row: int, active: Mapping[int, int]) -> tuple[str, ...]:
+        """The active lessons whose trades go with those of the slice, closest first."""
+        members, group = self._members(row).astype(float), self.described.found.group
+        related = []
+        for other in active:
+            r = float(np.corrcoef(members, self._members(other))[0, 1])
+            related.append(
+                (-abs(r), lesson_id(*_identity(group.key, self.described.subset(other))))
+            )
+        related.sort()
+        return tuple(name for i, (r, name) in enumerate(related) if i == 0 or -r >= _RELATED)
+
+
+def _identity(key: GroupKey, scope_subset: ScopeSubset) -> tuple[GroupKey, ScopeSubset]:
+    """A pattern among its category's others is the empty subset of its own group."""
+    if key.pattern_key != ALL_PATTERNS:
+        return key, scope_subset
+    [(_, pattern)] = scope_subset
+    return GroupKey(key.module, pattern, key.action_category), ()
+
+
+def _outcomes(
+    group: Group, events: EventTable, config: LearningConfig, as_of: datetime
+) -> Outcomes:
+    hours = events.payback_hours[group.trades]
+    hours = np.where(np.isnan(hours), events.hold_hours[group.trades], hours)
+    week = week_of(group.day)
+    as_of_day = instant(as_of).astype(np.int64) / 86_400e6
+    return Outcomes(
+        events.rr[group.trades],
+        hours / 24.0,
+        _segments(group, config.segment_dims),
+        week,
+        age_of_week(week, as_of_day),
+    )
+
+
+def _segments(group: Group, dims: Sequence[str]) -> NDArray[np.int64]:
+    """Segment of each trade by its first action; −1 where a dimension is unknown."""
+    _, first = np.unique(group.row_trade, return_index=True)
+    segment = np.zeros(group.n_trades, dtype=np.int64)
+    for dim in dims:
+        if dim not in group.dims:
+            return np.full(group.n_trades, -1, dtype=np.int64)
+        d = group.dims.index(dim)
+        code = group.codes[d, first]
+        known = (segment >= 0) & (code > 0)
+        segment = np.where(known, segment * (int(group.n_values[d]) + 1) + code, -1)
+    return segment
+
+
+def _with_deprecated(
+    lessons: Sequence[Lesson], previous: Sequence[Lesson], searched: ModuleSearch
+) -> Iterator[Lesson]:
+    """The lessons; those that were active before and are not now say why."""
+    now = {lesson.lesson_id: lesson for lesson in lessons}
+    was_active = {
+        lesson.lesson_id: lesson
+        for lesson in previous
+        if lesson.status in (LessonStatus.ACTIVE, LessonStatus.DEPRECATED)
+    }
+    for key, lesson in now.items():
+        if lesson.status is LessonStatus.ACTIVE or key not in was_active:
+            yield lesson
+        else:
+            reason = (
+                f"no longer kept: evidence {lesson.stats.evidence:.2f} against a cut-off of "
+                f"{lesson.stats.cutoff:.2f}, or explained by others"
+            )
+            yield replace(lesson, status=LessonStatus.DEPRECATED, reason=reason)
+    for key in was_active.keys() - now.keys():
+        yield _gone(was_active[key], searched)
+
+
+def _gone(lesson: Lesson, searched: ModuleSearch) -> Lesson:
+    group = group_of(searched.events, lesson.group)
+    n = int(group.members(lesson.scope_subset).sum()) if group.n_trades else 0
+    reason = "no trades in the look-back" if n == 0 else f"no longer kept: {n} trades left"
+    return replace(
+        lesson,
+        status=LessonStatus.DEPRECATED,
+        stats=replace(lesson.stats, n=n),
+        joint_edge_r=None,
+        joint_se_r=None,
+        reason=reason,
+    )

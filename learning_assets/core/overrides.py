@@ -1,0 +1,209 @@
+"""From active lessons to a set of overrides, and what the set would have done to the look-back.
+
+The rule by which overrides combine is in `core.combine`; publishing is in `store.overrides`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from learning_assets.core.combine import BOUNDS, clip_multiplier
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.events import EventTable
+from learning_assets.core.records import (
+    DecayState,
+    Lesson,
+    LessonStatus,
+    Override,
+    OverrideSet,
+)
+
+Floats = NDArray[np.float64]
+
+SIZING = {"pm": ("entry", "add"), "dm": ("allocation",)}
+"""Categories whose multiplier changes a trade's size; of a trim or exit it is the fraction sold."""
+
+_INTERVALS_TO_EXPIRY = 3
+_HALVINGS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedEffect:
+    """What a set would have done to the trades of the look-back, as ratios minus 1.
+
+    `total_size` of the mean size per trade, `volatility` of the standard deviation of the daily
+    result, `drawdown` of the largest drawdown of the running result (R times size); `mean_rr`
+    is the change of the mean R per unit of size, in R. All 0 where there are no trades.
+    """
+
+    total_size: float
+    volatility: float
+    drawdown: float
+    mean_rr: float
+    n_trades: int
+
+
+def build_overrides(
+    lessons: Sequence[Lesson],
+    events: EventTable,
+    config: LearningConfig,
+    as_of: datetime,
+    published_at: datetime,
+    interval: timedelta,
+) -> OverrideSet:
+    """The set of overrides that the active lessons give.
+
+    An adjusted edge under `config.min_edge_r` gives none. `interval` is that between two
+    publications; the set expires after three of them, or after `config.expiry_hours` if that is
+    longer. Adjustments are scaled down together until the total size of the look-back's trades
+    stays within ±`config.max_size_change`.
+    """
+    window = events.window(as_of, config.look_back_days)
+    actionable = [lesson for lesson in lessons if _is_actionable(lesson, config)]
+    scale = _scale_to_size(actionable, window, config)
+    overrides = tuple(_override(lesson, config, scale) for lesson in actionable)
+    expiry = max(timedelta(hours=config.expiry_hours), _INTERVALS_TO_EXPIRY * interval)
+    effect = expected_effect(overrides, window)
+    return OverrideSet(
+        as_of,
+        published_at,
+        published_at + expiry,
+        overrides,
+        {name: getattr(effect, name) for name in effect.__slots__},
+    )
+
+
+def _is_actionable(lesson: Lesson, config: LearningConfig) -> bool:
+    return (
+        lesson.status is LessonStatus.ACTIVE
+        and lesson.joint_edge_r is not None
+        and abs(lesson.joint_edge_r) >= config.min_edge_r
+    )
+
+
+def _override(lesson: Lesson, config: LearningConfig, scale: float) -> Override:
+    joint = lesson.joint_edge_r or 0.0
+    adjusted = joint
+    gain = config.prior_gain
+    return Override(
+        lesson.group,
+        lesson.scope_subset,
+        clip_multiplier(lesson.group.module, 1.0 + scale * gain * adjusted),
+        adjusted,
+        _confidence(adjusted, lesson.joint_se_r),
+        DecayState.INSUFFICIENT,
+        None,
+        lesson.stats.n,
+        lesson.stats.q_value,
+        _parts(lesson, gain, scale),
+    )
+
+
+def _confidence(edge_r: float, se_r: float | None) -> float:
+    """Probability that the edge has its sign, from its clustered error; 0.5 without an error."""
+    if not se_r:
+        return 0.5
+    return float(stats.norm.cdf(abs(edge_r) / se_r))
+
+
+def _parts(lesson: Lesson, gain: float, scale: float) -> Mapping[str, Any]:
+    return {
+        "joint_edge_r": lesson.joint_edge_r,
+        "joint_se_r": lesson.joint_se_r,
+        "gain": gain,
+        "size_scale": scale,
+    }
+
+
+def _scale_to_size(lessons: Sequence[Lesson], window: EventTable, config: LearningConfig) -> float:
+    """The largest factor ≤ 1 on all adjustments that keeps the total size within its bounds."""
+
+    def change(scale: float) -> float:
+        overrides = [_override(lesson, config, scale) for lesson in lessons]
+        return abs(expected_effect(overrides, window).total_size)
+
+    if change(1.0) <= config.max_size_change:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if change(middle) <= config.max_size_change else (low, middle)
+    return low
+
+
+def expected_effect(overrides: Sequence[Override], events: EventTable) -> ExpectedEffect:
+    """What the overrides would have done to these trades."""
+    if events.n_trades == 0:
+        return ExpectedEffect(0.0, 0.0, 0.0, 0.0, 0)
+    size = trade_sizes(overrides, events)
+    result = size * events.rr
+    return ExpectedEffect(
+        float(size.mean() - 1.0),
+        _ratio(_daily(result, events).std(), _daily(events.rr, events).std()) - 1.0,
+        _ratio(_drawdown(result), _drawdown(events.rr)) - 1.0,
+        float(result.sum() / size.sum() - events.rr.mean()),
+        events.n_trades,
+    )
+
+
+def _ratio(value: float, base: float) -> float:
+    return float(value / base) if base > 0 else 1.0
+
+
+def _daily(result: Floats, events: EventTable) -> Floats:
+    _, day = np.unique(events.day, return_inverse=True)
+    return np.bincount(day, weights=result)
+
+
+def _drawdown(result: Floats) -> float:
+    running = np.cumsum(result)
+    return float((np.maximum.accumulate(np.maximum(running, 0.0)) - running).max())
+
+
+def trade_sizes(overrides: Sequence[Override], events: EventTable) -> Floats:
+    """Size of each trade (length T, 1 without overrides): its sizing actions' multipliers.
+
+    Multipliers that match one action are combined by `core.combine`'s rule; a trade's size is
+    the mean over its sizing actions of pm times that of dm.
+    """
+    size = np.ones(events.n_trades)
+    for module, categories in SIZING.items():
+        mine = [
+            i
+            for i, key in enumerate(events.groups)
+            if key.module == module and key.action_category in categories
+        ]
+        actions = np.flatnonzero(np.isin(events.group, mine))
+        multiplier = action_multipliers(overrides, events, module)[actions]
+        trade = events.trade[actions]
+        count = np.bincount(trade, minlength=events.n_trades)
+        total = np.bincount(trade, weights=multiplier, minlength=events.n_trades)
+        size *= np.divide(total, count, out=np.ones_like(size), where=count > 0)
+    return size
+
+
+def action_multipliers(overrides: Sequence[Override], events: EventTable, module: str) -> Floats:
+    """Combined multiplier of every action (length A); 1 for those of other modules."""
+    added = np.zeros(events.n_events)
+    for override in overrides:
+        if override.group.module == module and override.group in events.groups:
+            added[_matching_actions(override, events)] += override.multiplier - 1.0
+    low, high = BOUNDS[module]
+    return np.clip(1.0 + added, low, high)
+
+
+def _matching_actions(override: Override, events: EventTable) -> NDArray[np.bool_]:
+    rows = events.group == events.groups.index(override.group)
+    for dim, value in override.scope_subset:
+        d = events.dims.index(dim) if dim in events.dims else -1
+        if d < 0 or value not in events.values[d]:
+            return np.zeros(events.n_events, dtype=bool)
+        rows = rows & (events.codes[d] == events.values[d].index(value) + 1)
+    return rows

@@ -1,0 +1,590 @@
+"""The source `strands`: closed trades from the table `ad_strands` of a running trading system.
+
+Reads only, in one read-only transaction per call; what the fields of a row mean in general is in
+`sources.parse`, writing a simulated table in `sources.demo`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import tuple_row
+
+from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
+from learning_assets.core.scope import KNOWN_AFTER_ENTRY, normalise_value
+from learning_assets.errors import UserError
+from learning_assets.sources import parse
+from learning_assets.sources.base import RegimeReading, SourceSummary
+from learning_assets.sources.parse import RowError
+
+TABLE = "ad_strands"
+COLUMNS = ("id", "kind", "trade_id", "content", "regime_context", "created_at", "updated_at")
+"""The columns that are read; the table may have more."""
+
+CLOSED, PM_ACTION, DECISION = "position_closed", "pm_action", "decision_lowcap"
+
+SYNONYMS: Mapping[str, str] = {
+    "curator_id": "curator",
+    "token_chain": "chain",
+    "bucket": "mcap_bucket",
+}
+"""Other names of scope dimensions; where both are given, the proper one counts."""
+
+_BATCH_ROWS = 5000
+_CONNECT_TIMEOUT_SECONDS = 10
+_EXCERPT_CHARACTERS = 2000
+_MOST_LEVELS = 64
+_DRIVERS = ("btc", "alt", "bucket", "btcd", "usdtd")
+_HORIZONS = ("macro", "meso", "micro")
+_REGIME_STATES = tuple(f"{d}_{h}" for d in _DRIVERS for h in _HORIZONS)
+_NESTING = frozenset((*_DRIVERS, *_HORIZONS))
+
+# Only texts that certainly are timestamps are filtered by the database, by their date alone and
+# with a day to spare for zones; all others come along and are judged here, so none gets lost and
+# no text can make a cast fail.
+_SAFE_TIMESTAMP = (
+    r"^[12]\d{3}-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+    r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?)?$"
+)
+
+_READ = sql.SQL("""
+WITH closings AS (
+  SELECT id, {key} AS key, {version} AS version, {closed_at} AS closed_at
+  FROM {table} AS s WHERE kind = 'position_closed'
+), newest AS (
+  SELECT DISTINCT ON (coalesce('trade ' || key, 'row ' || id))
+    coalesce('trade ' || key, 'row ' || id) AS one_trade, key, id, closed_at
+  FROM closings
+  ORDER BY coalesce('trade ' || key, 'row ' || id), version DESC NULLS LAST, id COLLATE "C" DESC
+), chosen AS MATERIALIZED (
+  SELECT one_trade, key, id FROM newest
+  WHERE CASE WHEN closed_at ~ {safe}
+        THEN left(closed_at, 10) COLLATE "C" BETWEEN {first} AND {last} ELSE true END
+), found AS (
+  SELECT one_trade, key, id FROM chosen
+  UNION ALL
+  SELECT chosen.one_trade, chosen.key, s.id
+  FROM chosen JOIN {table} AS s ON chosen.key = {key}
+  WHERE s.kind IN ('pm_action', 'decision_lowcap')
+)
+SELECT one_trade, key, id, kind, {version}, content::text, regime_context::text
+FROM found JOIN {table} AS s USING (id)
+ORDER BY one_trade COLLATE "C", id COLLATE "C"
+""")
+
+# A time that Python cannot hold (infinity, before Christ) orders nothing.
+_IN_RANGE = "CASE WHEN s.{0}::timestamptz BETWEEN '1970-01-02Z' AND '9999-01-01Z' THEN s.{0} END"
+_CREATED = sql.SQL(_IN_RANGE.format("created_at") + "::timestamptz")
+_VERSION = sql.SQL(
+    f"coalesce({_IN_RANGE.format('updated_at')}, {_IN_RANGE.format('created_at')})::timestamptz"
+)
+_INNER_KEY = "btrim(s.content ->> 'trade_id')"
+_UUID = "'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'"
+_KEY = sql.SQL(
+    "coalesce(nullif(btrim(s.trade_id::text), ''),"
+    f" CASE WHEN {_INNER_KEY} ~ {_UUID} THEN lower({_INNER_KEY}) ELSE nullif({_INNER_KEY}, '') END)"
+)
+_CLOSED_AT = sql.SQL("(s.content #>> '{trade_summary,exit_timestamp}')")
+
+_REGIME = sql.SQL("""
+SELECT regime_context::text, {created} AS at FROM {table} AS s
+WHERE jsonb_typeof(regime_context) = 'object' AND regime_context <> '{{}}'
+ORDER BY at DESC NULLS LAST, id COLLATE "C" DESC LIMIT 100
+""")
+
+Connect = Callable[[], AbstractContextManager[Connection[Any]]]
+
+
+class _Row(NamedTuple):
+    """A strand, its JSON loaded; `key` is its trade id, None where it has none."""
+
+    one_trade: str
+    key: str | None
+    row_id: str
+    kind: str
+    version: datetime | None
+    content: object
+    regime_context: object
+
+
+@dataclass(frozen=True, slots=True)
+class StrandsSource:
+    """Closed trades from `<schema>.ad_strands`; see the protocol `sources.base.Source`.
+
+    `connect` is a libpq address or a function that gives a connection of its own for each call.
+    Of several closing rows of one trade the newest counts (updated_at, else created_at; then id).
+    A trade's version is the newest of the rows that it was read from. One bad action among good
+    ones is rejected alone, without the trade's id, since the trade itself stays.
+    """
+
+    connect: Connect | str
+    schema: str = "public"
+
+    @property
+    def is_live(self) -> bool:
+        """Trades keep coming."""
+        return True
+
+    @property
+    def location(self) -> str:
+        """The table's name, without address or password."""
+        return f"{self.schema}.{TABLE}"
+
+    def exists(self) -> bool:
+        """Whether there is such a table, readable or not.
+
+        Raises:
+            UserError: when the database does not answer.
+        """
+        with self._asking() as conn:
+            return bool(_columns(conn, self._quoted_name(conn)))
+
+    def check(self) -> None:
+        """Nothing, when the table can be read.
+
+        Raises:
+            UserError: no answer, no such table, columns missing, or no permission to read it.
+        """
+        with self._asking() as conn:
+            self._check(conn)
+
+    def summary(self) -> SourceSummary:
+        """What the table holds; reads all of it, in bounded memory."""
+        days: set[date] = set()
+        counts = {ClosedTrade: 0, RejectedRow: 0}
+        reader = _Reader(date.min, date.max)
+        for found in self._read(reader):
+            counts[type(found)] += 1
+            if isinstance(found, ClosedTrade):
+                days.add(found.closed_at.date())
+        return SourceSummary(
+            kind="strands",
+            location=self.location,
+            n_trades=counts[ClosedTrade],
+            n_rejected=counts[RejectedRow],
+            days=sorted(days),
+            notes=reader.notes(),
+        )
+
+    def read(self, first: date, last: date) -> Iterator[ClosedTrade | RejectedRow]:
+        """Trades and rejected rows that closed on the UTC days first … last, in any order.
+
+        Rows whose closing time is unknown come with every window. Memory is bounded: rows are
+        streamed from a server-side cursor, in one read-only snapshot.
+
+        Raises:
+            UserError: when the table cannot be read.
+        """
+        return self._read(_Reader(first, last))
+
+    def regime(self) -> RegimeReading | None:
+        """The newest regime_context that names a state, with the time at which it was written."""
+        with self._asking() as conn:
+            self._check(conn)
+            query = _REGIME.format(created=_CREATED, table=self._table)
+            rows = conn.cursor(row_factory=tuple_row).execute(query).fetchall()
+        for text, at in rows:
+            states = _regime_states(_loaded(text))
+            if states and at is not None:
+                return RegimeReading(states, at.astimezone(UTC))
+        return None
+
+    @property
+    def _table(self) -> sql.Composable:
+        return sql.Identifier(self.schema, TABLE)
+
+    def _quoted_name(self, conn: Connection[Any]) -> str:
+        """The quoted name of the table, as PostgreSQL's to_regclass wants it."""
+        return self._table.as_string(conn)
+
+    def _check(self, conn: Connection[Any]) -> None:
+        name = self._quoted_name(conn)
+        found = _columns(conn, name)
+        if not found:
+            raise UserError(
+                f"there is no table {self.location} in the strands database: name the database"
+                " that holds it in LEARNING_STRANDS_URL, or use another source"
+            )
+        missing = [column for column in COLUMNS if column not in found]
+        if missing:
+            raise UserError(
+                f"the table {self.location} has no column {', '.join(missing)}; it has"
+                f" {', '.join(found)}: point LEARNING_STRANDS_URL at"
+                " the table of the trading system"
+            )
+        query = "SELECT has_table_privilege(to_regclass(%s), 'SELECT')"
+        if not conn.cursor(row_factory=tuple_row).execute(query, [name]).fetchall()[0][0]:
+            raise UserError(self._not_permitted())
+
+    def _not_permitted(self) -> str:
+        return (
+            f"the user of the strands database may not read {self.location}:"
+            f" grant it SELECT on that table and USAGE on the schema {self.schema}"
+        )
+
+    def _read(self, reader: _Reader) -> Iterator[ClosedTrade | RejectedRow]:
+        with self._asking() as conn:
+            self._check(conn)
+            with conn.cursor(name="learning_strands", row_factory=tuple_row) as cursor:
+                cursor.itersize = _BATCH_ROWS
+                # Without statistics the planner expects one trade and compares all with all.
+                conn.execute("SET LOCAL enable_nestloop = off")
+                cursor.execute(self._query(reader.first, reader.last))
+                rows = (_Row(*row[:5], *map(_loaded, row[5:])) for row in cursor)
+                for _, strands in groupby(rows, key=lambda row: row.one_trade):
+                    yield from reader.trade(list(strands))
+
+    def _query(self, first: date, last: date) -> sql.Composed:
+        day = timedelta(days=1)
+        return _READ.format(
+            table=self._table,
+            key=_KEY,
+            version=_VERSION,
+            closed_at=_CLOSED_AT,
+            safe=sql.Literal(_SAFE_TIMESTAMP),
+            first=sql.Literal((first - day if first > date.min else first).isoformat()),
+            last=sql.Literal((last + day if last < date.max else last).isoformat()),
+        )
+
+    @contextmanager
+    def _asking(self) -> Iterator[Connection[Any]]:
+        """A connection in a read-only snapshot; what goes wrong becomes one sentence."""
+        try:
+            with self._connection() as conn, conn.transaction():
+                conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                conn.execute("SET LOCAL TIME ZONE 'UTC'")
+                yield conn
+        except psycopg.errors.InsufficientPrivilege:
+            raise UserError(self._not_permitted()) from None
+        except psycopg.Error as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise UserError(
+                f"the strands in {self.location} cannot be read ({reason}): check the database"
+                " in LEARNING_STRANDS_URL and the table"
+            ) from None
+
+    def _connection(self) -> AbstractContextManager[Connection[Any]]:
+        if not isinstance(self.connect, str):
+            return self.connect()
+        return psycopg.connect(
+            self.connect,
+            autocommit=True,
+            prepare_threshold=None,
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        )
+
+
+def _columns(conn: Connection[Any], name: str) -> list[str]:
+    rows = conn.cursor(row_factory=tuple_row).execute(
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%s)"
+        " AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        [name],
+    )
+    return [column for (column,) in rows]
+
+
+# ---- the strands of one trade → a trade or rejected rows --------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """What a closing row says of its trade, besides the actions."""
+
+    trade_id: str
+    rr: float
+    opened_at: datetime | None
+    pnl_usd: float | None
+    payback_hours: float | None
+    context: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Turns the strands of one trade after the other into records, for one window of days."""
+
+    first: date
+    last: date
+    left_out: set[str] = field(default_factory=set)
+
+    def trade(self, rows: list[_Row]) -> Iterator[ClosedTrade | RejectedRow]:
+        """The trade with its bad actions beside it, or one rejected row, or nothing.
+
+        Nothing, where it closed outside the window.
+        """
+        closing_row = next(row for row in rows if row.kind == CLOSED)
+        closed_at: datetime | None = None
+        try:
+            content = _content(closing_row)
+            summary = _mapping(content, "trade_summary")
+            closed_at = parse.utc(summary.get("exit_timestamp"))
+            if not self.first <= closed_at.date() <= self.last:
+                return
+            parse.check_closed_at(closed_at)
+            closing = self._closing(closing_row, content, summary, closed_at)
+            actions, bad = self._actions(closing, content, rows)
+            if not actions:
+                raise _without_actions(bad)
+        except RowError as error:
+            yield _rejected(closing_row, rows, error, closed_at)
+            return
+        yield _closed_trade(closing, actions, closed_at, rows)
+        for row, reason in bad:
+            yield _rejected_action(row, reason, closing.trade_id, closed_at)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the rows that were read."""
+        if not self.left_out:
+            return ()
+        names = ", ".join(sorted(self.left_out))
+        return (f"left out of the scopes, since only known after entry: {names}",)
+
+    def _closing(
+        self,
+        row: _Row,
+        content: Mapping[str, Any],
+        summary: Mapping[str, Any],
+        closed_at: datetime,
+    ) -> _Closing:
+        payback_days = parse.optional_number(summary.get("time_to_payback_days"))
+        # Below zero is how some write "never".
+        is_known = payback_days is not None and payback_days >= 0
+        return _Closing(
+            trade_id=parse.trade_id(row.key),
+            rr=parse.rr(summary.get("rr")),
+            opened_at=_opened_at(summary, closed_at),
+            pnl_usd=_first_number(summary, ("pnl_usd", "rpnl_usd", "total_pnl_usd")),
+            payback_hours=payback_days * 24 if is_known and payback_days is not None else None,
+            context=self._scope(content.get("entry_context"), "entry_context"),
+        )
+
+    def _actions(
+        self, closing: _Closing, content: Mapping[str, Any], rows: list[_Row]
+    ) -> tuple[list[Action], list[tuple[_Row, RowError]]]:
+        """The usable actions, by id, and the others with what is wrong with them."""
+        own = [row for row in rows if row.kind != CLOSED]
+        if not any(row.kind == PM_ACTION for row in own):
+            own += _embedded(closing.trade_id, content, {row.row_id for row in own})
+        actions: dict[str, Action] = {}
+        bad: list[tuple[_Row, RowError]] = []
+        for row in own:
+            try:
+                actions[row.row_id] = self._action(row, closing.context)
+            except RowError as error:
+                bad.append((row, error))
+        return [actions[name] for name in sorted(actions)], bad
+
+    def _action(self, row: _Row, context: Mapping[str, str]) -> Action:
+        content = _content(row)
+        category = content.get("action_category")
+        if row.kind == DECISION and parse.is_absent(category):
+            category = "allocation"
+        is_dm = row.kind == DECISION or str(category).strip().lower() == "allocation"
+        module, key = parse.pattern_key(content.get("pattern_key"), "dm" if is_dm else "pm")
+        # The closing row's regime is not filled in: it was unknown when the action fired.
+        scope = {
+            **_regime_states(row.regime_context),
+            **context,
+            **self._scope(content.get("scope"), "scope"),
+        }
+        return Action(row.row_id, module, key, parse.category(category, module), scope)
+
+    def _scope(self, raw: object, name: str) -> dict[str, str]:
+        """The normalised scope, synonyms resolved, without what is only known after entry."""
+        if raw is None:
+            return {}
+        if not isinstance(raw, Mapping):
+            raise RowError(Reason.BAD_SCOPE, f"{name} is {_kind(raw)}, not an object")
+        scope = parse.scope(raw)
+        for synonym, dimension in SYNONYMS.items():
+            if synonym in scope:
+                scope.setdefault(dimension, scope.pop(synonym))
+        leaking = KNOWN_AFTER_ENTRY & scope.keys()
+        self.left_out |= leaking
+        return {d: v for d, v in scope.items() if d not in leaking} if leaking else scope
+
+
+def _closed_trade(
+    closing: _Closing, actions: list[Action], closed_at: datetime, rows: list[_Row]
+) -> ClosedTrade:
+    versions = [row.version for row in rows if row.version is not None]
+    return ClosedTrade(
+        trade_id=closing.trade_id,
+        rr=closing.rr,
+        closed_at=closed_at,
+        actions=tuple(actions),
+        opened_at=closing.opened_at,
+        pnl_usd=closing.pnl_usd,
+        payback_hours=closing.payback_hours,
+        version=max(versions).astimezone(UTC) if versions else None,
+    )
+
+
+def _without_actions(bad: list[tuple[_Row, RowError]]) -> RowError:
+    if not bad:
+        return RowError(
+            Reason.NO_ACTIONS, "no pm_action row, allocation or completed_trades action names it"
+        )
+    row, error = bad[0]
+    return RowError(
+        error.reason, f"none of its {len(bad)} actions can be used: {row.row_id}: {error.detail}"
+    )
+
+
+def _embedded(trade_id: str, content: Mapping[str, Any], decisions: set[str]) -> list[_Row]:
+    """The actions inside the closing row; its allocations only where no decision row has them."""
+    rows, taken = [], set(decisions)
+    for k, raw in enumerate(_raw_embedded(content.get("completed_trades"))):
+        action = raw if isinstance(raw, Mapping) else {}
+        if decisions and str(action.get("action_category")).strip().lower() == "allocation":
+            continue
+        name = str(action.get("id") or f"{trade_id}#{k}")
+        name = f"{name}#{k}" if name in taken else name
+        taken.add(name)
+        regime = action.get("regime_context")
+        rows.append(_Row("", trade_id, name, PM_ACTION, None, raw, regime))
+    return rows
+
+
+def _raw_embedded(completed: object) -> Iterator[object]:
+    for trade in completed if isinstance(completed, list) else []:
+        actions = trade.get("actions") if isinstance(trade, Mapping) else None
+        yield from actions if isinstance(actions, list) else []
+
+
+def _opened_at(summary: Mapping[str, Any], closed_at: datetime) -> datetime | None:
+    """When the trade opened: as it says, else the closing less the time that it was held."""
+    opened_at = parse.optional_utc(summary.get("entry_timestamp"))
+    if opened_at is None:
+        days = parse.optional_number(summary.get("hold_time_days"))
+        hours = parse.optional_number(summary.get("duration_hours"))
+        if days is None and hours is None:
+            return None
+        opened_at = _earlier(closed_at, days * 24 if days is not None else hours or 0.0)
+    if opened_at > closed_at:
+        raise RowError(
+            Reason.BAD_TIMESTAMP,
+            f"opened at {opened_at.isoformat()}, after it closed at {closed_at.isoformat()}",
+        )
+    return opened_at
+
+
+def _earlier(at: datetime, hours: float) -> datetime:
+    try:
+        return at - timedelta(hours=hours)
+    except OverflowError:
+        raise RowError(Reason.BAD_TIMESTAMP, f"held for {hours} hours, which cannot be") from None
+
+
+def _first_number(summary: Mapping[str, Any], names: Iterable[str]) -> float | None:
+    numbers = (parse.optional_number(summary.get(name)) for name in names)
+    return next((number for number in numbers if number is not None), None)
+
+
+def _regime_states(raw: object) -> dict[str, str]:
+    """The known regime states of a context: flat (`btc_macro`) or nested in either order."""
+    if not isinstance(raw, Mapping):
+        return {}
+    given = raw if _NESTING.isdisjoint(raw) else {**_flattened(raw), **raw}
+    states = {}
+    for name in _REGIME_STATES:
+        value = given.get(name)
+        if isinstance(value, (str, int)) and (text := normalise_value(value)):
+            states[name] = text
+    return states
+
+
+def _flattened(raw: Mapping[str, object]) -> dict[str, object]:
+    found = {}
+    for driver in _DRIVERS:
+        for horizon in _HORIZONS:
+            nested = (_member(raw.get(driver), horizon), _member(raw.get(horizon), driver))
+            found[f"{driver}_{horizon}"] = next((v for v in nested if v is not None), None)
+    return found
+
+
+def _member(raw: object, name: str) -> object:
+    return raw.get(name) if isinstance(raw, Mapping) else None
+
+
+def _content(row: _Row) -> Mapping[str, Any]:
+    if not isinstance(row.content, Mapping):
+        raise RowError(Reason.BAD_PAYLOAD, f"the content is {_kind(row.content)}, not an object")
+    return row.content
+
+
+def _mapping(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = content.get(name)
+    if not isinstance(found, Mapping):
+        raise RowError(Reason.BAD_PAYLOAD, f"{name} is {_kind(found)}, not an object")
+    return found
+
+
+def _kind(raw: object) -> str:
+    if raw is None:
+        return "missing"
+    names = {str: "text", list: "a list", bool: "a boolean", _Unreadable: "unreadable JSON"}
+    return names.get(type(raw), "a number")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """JSON that PostgreSQL holds and Python does not: nested too deeply, endless numbers."""
+
+    excerpt: str
+
+
+def _loaded(text: str | None) -> object:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return _Unreadable(text[:_EXCERPT_CHARACTERS])
+    if text.count("[") + text.count("{") > _MOST_LEVELS and _is_too_deep(value):
+        return _Unreadable(text[:_EXCERPT_CHARACTERS])
+    return value
+
+
+def _is_too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _children(parent: object) -> Iterable[object]:
+    if isinstance(parent, Mapping):
+        return parent.values()
+    return parent if isinstance(parent, list) else ()
+
+
+# ---- rejected rows ----------------------------------------------------------------------------
+
+
+def _rejected(
+    closing: _Row, rows: list[_Row], error: RowError, closed_at: datetime | None
+) -> RejectedRow:
+    actions = [row for row in rows if row.kind != CLOSED]
+    raw = {**_payload(closing), "actions": [_payload(row) for row in actions]}
+    return parse.rejected(closing.row_id, error, raw, trade=closing.key, closed_at=closed_at)
+
+
+def _rejected_action(row: _Row, error: RowError, trade: str, at: datetime) -> RejectedRow:
+    where = f"an action of trade {trade}"
+    return parse.rejected(row.row_id, error, _payload(row), closed_at=at, where=where)
+
+
+def _payload(row: _Row) -> dict[str, Any]:
+    """The row as it was, an excerpt of its content where that could not be loaded."""
+    content = row.content.excerpt if isinstance(row.content, _Unreadable) else row.content
+    return {"id": row.row_id, "kind": row.kind, "trade_id": row.key, "content": content}

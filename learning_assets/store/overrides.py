@@ -1,0 +1,222 @@
+"""Sets of overrides: published whole or not at all, the live one in a table of its own.
+
+What an override should be is the business of `core`; how a bot looks one up, of `runtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
+from learning_assets.core.scope import subset
+from learning_assets.errors import UserError
+from learning_assets.store.connection import Conn, table_lock
+from learning_assets.store.rows import copy_rows, finite, number, optional_number, to_jsonb
+from learning_assets.store.tables import PM_OVERRIDES
+
+VIEW_COMMENT = "learning-assets: the live set of overrides"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSet:
+    """A stored set: its number, since when and until when it was live, and what is in it.
+
+    `live_from` is None for a replay, `live_to` as long as the set is live.
+    """
+
+    set_id: int
+    live_from: datetime | None
+    live_to: datetime | None
+    content: OverrideSet
+
+
+def publish(conn: Conn, override_set: OverrideSet) -> int:
+    """Store a set and make it the live one, in one transaction; return its number.
+
+    The set that was live until now ends at `published_at`. A replay is stored beside the others
+    and leaves the live set alone. Readers see the old set or the new one, whole.
+    """
+    with conn.transaction():
+        table_lock(conn, PM_OVERRIDES.name)
+        if not override_set.replay:
+            conn.execute(
+                "UPDATE pm_override_sets SET live_to = greatest(live_from, %s) "
+                "WHERE live_from IS NOT NULL AND live_to IS NULL",
+                [override_set.published_at],
+            )
+        set_id = _insert_set(conn, override_set)
+        if not override_set.replay:
+            conn.execute("DELETE FROM pm_overrides")
+            rows = (_row(set_id, override_set, item) for item in override_set.overrides)
+            copy_rows(conn, PM_OVERRIDES.name, PM_OVERRIDES.column_names, rows)
+    return set_id
+
+
+def _insert_set(conn: Conn, override_set: OverrideSet) -> int:
+    row = conn.execute(
+        "INSERT INTO pm_override_sets "
+        "(as_of, published_at, expires_at, live_from, replay, expected, overrides) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING set_id",
+        [
+            override_set.as_of,
+            override_set.published_at,
+            override_set.expires_at,
+            None if override_set.replay else override_set.published_at,
+            override_set.replay,
+            to_jsonb(override_set.expected),
+            to_jsonb([_document(item) for item in override_set.overrides]),
+        ],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _document(override: Override) -> dict[str, object]:
+    return {f.name: getattr(override, f.name) for f in fields(Override)} | {
+        "group": list(override.group),
+        "scope_subset": dict(override.scope_subset),
+        "decay_state": override.decay_state.value,
+    }
+
+
+def _row(set_id: int, override_set: OverrideSet, override: Override) -> tuple[object, ...]:
+    document = _document(override)
+    group = document.pop("group")
+    assert isinstance(group, list)
+    values = document | {
+        **dict(zip(GroupKey._fields, group, strict=True)),
+        "scope_subset": to_jsonb(document["scope_subset"]),
+        "parts": to_jsonb(override.parts),
+        "set_id": set_id,
+        "lesson_id": override.lesson_id,
+        "last_updated_at": override_set.published_at,
+        "published_at": override_set.published_at,
+        "expires_at": override_set.expires_at,
+    }
+    return tuple(values[column] for column in PM_OVERRIDES.column_names)
+
+
+_SELECT_SETS = (
+    "SELECT set_id, live_from, live_to, as_of, published_at, expires_at, replay, expected, "
+    "overrides FROM pm_override_sets "
+)
+
+
+def live(conn: Conn) -> PublishedSet | None:
+    """The set that is live, None before the first one. An empty set can be live."""
+    query = _SELECT_SETS + "WHERE live_from IS NOT NULL AND live_to IS NULL"
+    row = conn.execute(query).fetchone()
+    return None if row is None else _published(*row)
+
+
+def published_set(conn: Conn, set_id: int) -> PublishedSet | None:
+    """The set of that number, None where there is none."""
+    row = conn.execute(_SELECT_SETS + "WHERE set_id = %s", [set_id]).fetchone()
+    return None if row is None else _published(*row)
+
+
+def _published(
+    set_id: int,
+    live_from: datetime | None,
+    live_to: datetime | None,
+    as_of: datetime,
+    published_at: datetime,
+    expires_at: datetime,
+    replay: bool,
+    expected: dict[str, Any],
+    documents: list[dict[str, Any]],
+) -> PublishedSet:
+    content = OverrideSet(
+        as_of=as_of,
+        published_at=published_at,
+        expires_at=expires_at,
+        overrides=tuple(_override(document) for document in documents),
+        expected={name: number(value) for name, value in expected.items()},
+        replay=replay,
+    )
+    return PublishedSet(set_id, live_from, live_to, content)
+
+
+def _override(document: Mapping[str, Any]) -> Override:
+    return Override(
+        group=GroupKey(*document["group"]),
+        scope_subset=subset(document["scope_subset"]),
+        multiplier=number(document["multiplier"]),
+        adjusted_edge_r=number(document["adjusted_edge_r"]),
+        confidence_score=number(document["confidence_score"]),
+        decay_state=DecayState(document["decay_state"]),
+        half_life_hours=optional_number(document["half_life_hours"]),
+        n=document["n"],
+        q_value=number(document["q_value"]),
+        parts=document["parts"],
+    )
+
+
+def override_rows(conn: Conn) -> list[dict[str, Any]]:
+    """The live overrides as rows for JSON, by pattern, category and scope.
+
+    The columns of `pm_overrides`; `scope_subset` and `parts` are objects, times are ISO text,
+    numbers that are not finite are None.
+    """
+    columns = PM_OVERRIDES.column_names
+    query = f"SELECT {', '.join(columns)} FROM pm_overrides ORDER BY lesson_id"
+    return [
+        {name: finite(value) for name, value in zip(columns, row, strict=True)}
+        for row in conn.execute(query)
+    ]
+
+
+def publish_public_view(conn: Conn) -> None:
+    """Make the view `public.pm_overrides` of the live set, for readers of the older system.
+
+    The view can only be read, and only by users who may read the table behind it. Ours may be
+    there already.
+
+    Raises:
+        UserError: in another book than main, where something else of that name exists, or
+            where the user of the database may not make it. Nothing is changed then.
+    """
+    with conn.transaction():
+        table_lock(conn, "public.pm_overrides")
+        _refuse_foreign(conn)
+        try:
+            conn.execute(_view(conn))
+        except psycopg.errors.InsufficientPrivilege:
+            raise UserError(
+                "the user of the database may not make the view public.pm_overrides: let an "
+                "administrator grant CREATE on the schema public to this user"
+            ) from None
+
+
+def _refuse_foreign(conn: Conn) -> None:
+    if conn.execute("SELECT current_schema()").fetchone() != ("learning",):
+        raise UserError("the view public.pm_overrides is for the book main only: leave out --book")
+    found = conn.execute(
+        "SELECT obj_description(oid, 'pg_class') FROM pg_class "
+        "WHERE relname = 'pm_overrides' AND relnamespace = 'public'::regnamespace"
+    ).fetchone()
+    if found not in (None, (VIEW_COMMENT,)):
+        raise UserError(
+            "public.pm_overrides exists already and is not ours: rename or drop it first, or read "
+            "learning.pm_overrides instead"
+        )
+
+
+def _view(conn: Conn) -> sql.Composed:
+    # A simple view could be written through, and would show the table to whoever may see the
+    # view: OFFSET rules out the first, security_invoker the second (PostgreSQL 15 and later).
+    invoker = "WITH (security_invoker = true)" if conn.info.server_version >= 150_000 else ""
+    return sql.SQL(
+        "CREATE OR REPLACE VIEW public.pm_overrides {} AS SELECT {} FROM pm_overrides OFFSET 0; "
+        "COMMENT ON VIEW public.pm_overrides IS {}"
+    ).format(
+        sql.SQL(invoker),
+        sql.SQL(", ").join(map(sql.Identifier, PM_OVERRIDES.column_names)),
+        sql.Literal(VIEW_COMMENT),
+    )
