@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from learning_assets.core.attribution import Block, JointSearch, Limits
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import EventTable, instant
@@ -43,9 +44,8 @@ from learning_assets.core.residual import (
     Cutoffs,
     JointFit,
     Search,
+    calibrate,
     fit_jointly,
-    search_group,
-    select,
     winsorised,
 )
 from learning_assets.core.scope import ScopeSubset
@@ -55,6 +55,9 @@ Calibrations = Mapping[GroupKey, Calibration]
 
 ALL_PATTERNS = "*"
 """Pattern key of the comparison of a category's patterns with each other."""
+
+SIZING_FIRST = frozenset({"entry", "allocation"})
+"""Categories that open a trade: their groups are searched together."""
 
 _PATTERN_DIM = "pattern_key"
 _POWER_Z = 0.8416  # a normal variable exceeds its mean minus this with 80 %
@@ -78,20 +81,20 @@ class GroupSearch:
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleSearch:
-    """The searches of a module: its groups, and the patterns of each category."""
+class Searched:
+    """What a search of the events found: their groups, and the patterns of each category."""
 
-    module: str
     events: EventTable
     groups: tuple[GroupSearch, ...]
     patterns: tuple[GroupSearch, ...]
 
-    def effect_r(self) -> Floats:
-        """Sum of the edges that each trade of the events meets, in R (length T)."""
-        effect = np.zeros(self.events.n_trades)
-        for found in (*self.groups, *self.patterns):
-            effect[found.group.trades] += found.search.design(found.fit.slices) @ found.fit.edge_r
-        return effect
+    def of(self, module: str) -> Searched:
+        """The part that belongs to a module."""
+        return Searched(
+            self.events,
+            tuple(f for f in self.groups if f.group.key.module == module),
+            tuple(f for f in self.patterns if f.group.key.module == module),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,57 +137,43 @@ def learn_module(
     was active), `calibrations` the cached cut-offs of both modules. Too little data gives no
     lessons and no detection limit; it is never an error.
     """
-    cached = calibrations or {}
     window = events.window(as_of, config.look_back_days)
-    if module == "pm":
-        allocation = search_module(window, "dm", config, as_of, cached)
-        window = window.with_rr(window.rr - allocation.effect_r())
-    return lessons_of(search_module(window, module, config, as_of, cached), config, as_of, previous)
+    searched = search(window, (module,), config, as_of, calibrations or {})
+    return lessons_of(searched.of(module), module, config, as_of, previous)
 
 
 # --- the search ----------------------------------------------------------------------------
 
 
-def search_module(
+def search(
     events: EventTable,
-    module: str,
+    modules: Sequence[str],
     config: LearningConfig,
     as_of: datetime,
     cached: Calibrations,
-) -> ModuleSearch:
-    """Search every group of the module, then compare the patterns of each category."""
-    keys = [key for key in events.groups if key.module == module]
-    groups = {key: group_of(events, key) for key in keys}
-    testable = {key: g for key, g in groups.items() if _testable(events, g, config)}
-    categories = sorted({key.action_category for key in keys})
-    rows = {c: [k for k in keys if k.action_category == c] for c in categories}
-    compared = [c for c in categories if len(rows[c]) > 1]
-    cells = 2 * config.max_scope_dims * len(testable) + 2 * len(compared)
-    task = _Task(config, as_of, cached, cells)
-    baseline = {c: _baseline(events, [groups[k] for k in rows[c]]) for c in categories}
-    found = tuple(
-        task.search(group, events.rr[group.trades], baseline[key.action_category])
-        for key, group in testable.items()
+) -> Searched:
+    """Search the groups of `modules`.
+
+    The groups that size a trade are always searched, those of both modules together, because
+    they share outcomes; the other categories of pm follow, without the allocation's effects.
+    """
+    task = _Task(events, config, as_of, cached)
+    sizing = [key for key in events.groups if key.action_category in SIZING_FIRST]
+    rest = [k for k in events.groups if k.module in modules and k not in sizing]
+    first = task.joint(sizing, np.zeros(events.n_trades))
+    allocation = sum(
+        (b.effect for b in first if b.group.key.module == "dm"), np.zeros(events.n_trades)
     )
-    bare = ModuleSearch(module, events, found, ())
-    rest = events.rr - bare.effect_r()
-    patterns = []
-    for category in compared:
-        group = _patterns_as_slices(events, rows[category])
-        if _testable(events, group, config):
-            patterns.append(task.search(group, rest[group.trades], baseline[category]))
-    return replace(bare, patterns=tuple(patterns))
+    blocks = [*first, *(block for key in rest for block in task.joint([key], allocation))]
+    found = [task.finish(blocks, i) for i in range(len(blocks))]
+    groups = tuple(f for f in found if f.group.key.module in modules)
+    return Searched(events, groups, tuple(task.patterns(modules, blocks)))
 
 
 def _testable(events: EventTable, group: Group, config: LearningConfig) -> bool:
     """Whether there are trades enough, with outcomes that differ."""
     rr = events.rr[group.trades]
-    return group.n_trades > config.n_min and np.ptp(winsorised(rr, config.winsor)) > 0
-
-
-def _baseline(events: EventTable, groups: Sequence[Group]) -> float:
-    trades = np.unique(np.concatenate([g.trades for g in groups]))
-    return float(events.rr[trades].mean()) if len(trades) else 0.0
+    return group.n_trades > config.n_min and bool(np.ptp(winsorised(rr, config.winsor)) > 0)
 
 
 def _patterns_as_slices(events: EventTable, keys: Sequence[GroupKey]) -> Group:
@@ -208,47 +197,111 @@ def _patterns_as_slices(events: EventTable, keys: Sequence[GroupKey]) -> Group:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    """A search in progress: the events and what every group of them is searched with."""
+
+    events: EventTable
     config: LearningConfig
     as_of: datetime
     cached: Calibrations
-    cells: int
 
     @property
-    def tail(self) -> float:
+    def cells(self) -> Mapping[str, int]:
+        """Number of cut-offs per module, which share the family-wise error."""
+        count = dict.fromkeys(("pm", "dm"), 0)
+        for key in self.events.groups:
+            count[key.module] += 2 * self.config.max_scope_dims
+        for key in {(k.module, k.action_category) for k in self.events.groups}:
+            count[key[0]] += 2
+        return count
+
+    def tail(self, module: str) -> float:
         """Chance per cell that keeps the module at its family-wise error (Šidák)."""
-        return -math.expm1(math.log1p(-self.config.family_wise_error) / max(self.cells, 1))
+        return -math.expm1(math.log1p(-self.config.family_wise_error) / self.cells[module])
 
-    @property
-    def settings(self) -> str:
-        """What a cached calibration must have been made with. Few cells more change little."""
+    def settings(self, module: str) -> str:
+        """What a cached calibration must have been made with. A few cells more change little."""
         c = self.config
-        scale = round(math.log2(max(self.cells, 1)))
         return (
             f"{c.n_min},{c.max_scope_dims},{c.family_wise_error:g},{c.rotations},{c.winsor:g},"
-            f"{c.look_back_days},{c.seed},{scale}"
+            f"{c.look_back_days},{c.seed},{round(math.log2(self.cells[module]))}"
         )
 
-    def search(self, group: Group, rr: Floats, baseline_r: float) -> GroupSearch:
-        depth = min(self.config.max_scope_dims, len(group.dims))
-        search = Search(group, rr - baseline_r, self.config.n_min, depth, self.config.winsor)
+    def joint(self, keys: Sequence[GroupKey], taken_out: Floats) -> list[Block]:
+        """Search the testable groups among `keys` together."""
+        blocks = []
+        for key in keys:
+            group = group_of(self.events, key)
+            if _testable(self.events, group, self.config):
+                blocks.append(self._block(group, self._baseline(key), taken_out))
+        return self._searcher(keys[0].module).run(blocks) if blocks else []
+
+    def _searcher(self, module: str) -> JointSearch:
+        c = self.config
+        return JointSearch(Limits(c.n_min, c.max_scope_dims, c.winsor), self._calibrate)
+
+    def _calibrate(self, search: Search, taken: Sequence[ScopeSubset]) -> Cutoffs:
+        key = search.group.key
+        tail, rng = self.tail(key.module), self._rng(key)
+        return calibrate(search, taken, rotated=self.config.rotations, tail=tail, rng=rng)
+
+    def _baseline(self, key: GroupKey) -> float:
+        """Mean rr over the distinct trades of the same module and category."""
+        same = [
+            i
+            for i, k in enumerate(self.events.groups)
+            if (k.module, k.action_category) == (key.module, key.action_category)
+        ]
+        trades = np.unique(self.events.trade[np.isin(self.events.group, same)])
+        return float(self.events.rr[trades].mean())
+
+    def _block(self, group: Group, baseline_r: float, taken_out: Floats) -> Block:
+        y = (self.events.rr - taken_out)[group.trades] - baseline_r
         old = self.cached.get(group.key)
+        cut = None
         if old is not None and self._still_good(old, group):
             shock = DayShock(old.noise_variance, old.day_variance, old.day_autocorrelation)
             cut = Cutoffs(old.cutoffs, shock)
-            taken, calibration = select(search, cut), old
-        else:
-            taken, cut = search_group(
-                search, rotated=self.config.rotations, tail=self.tail, rng=self._rng(group.key)
+        return Block(group, y, np.zeros(self.events.n_trades), (), cut, cut is not None)
+
+    def finish(self, blocks: Sequence[Block], i: int) -> GroupSearch:
+        """The final fit of block i, and its calibration for the next time."""
+        block = blocks[i]
+        key = block.group.key
+        assert block.cut is not None
+        joint = key.action_category in SIZING_FIRST
+        search = self._searcher(key.module).search_of(
+            blocks if joint else [block], 0 if not joint else i
+        )
+        cached = self.cached[key] if block.is_cached else self._calibration(block.group, block.cut)
+        fit = fit_jointly(search, block.taken, block.cut.shock)
+        return GroupSearch(search, self._baseline(key), block.cut, fit, cached)
+
+    def patterns(self, modules: Sequence[str], blocks: Sequence[Block]) -> Iterator[GroupSearch]:
+        """Compare the patterns of each category, on what their slices leave unexplained."""
+        categories = {(k.module, k.action_category) for k in self.events.groups}
+        explained = {b.group.key: b.effect for b in blocks}
+        for module, category in sorted(categories):
+            keys = [
+                k for k in self.events.groups if (k.module, k.action_category) == (module, category)
+            ]
+            if module not in modules or len(keys) < 2:
+                continue
+            group = _patterns_as_slices(self.events, keys)
+            out = sum(
+                (explained[k] for k in keys if k in explained), np.zeros(self.events.n_trades)
             )
-            calibration = self._calibration(group, cut)
-        fit = fit_jointly(search, taken, cut.shock)
-        return GroupSearch(search, baseline_r, cut, fit, calibration)
+            if module == "pm":
+                out = out + sum((e for k, e in explained.items() if k.module == "dm"), 0.0)
+            if _testable(self.events, group, self.config):
+                block = self._block(group, self._baseline(keys[0]), out)
+                [done] = self._searcher(module).run([block])
+                yield self.finish([done], 0)
 
     def _still_good(self, old: Calibration, group: Group) -> bool:
         age = self.as_of - old.calibrated_at
         grown = abs(group.n_trades - old.n_trades) / old.n_trades
         return (
-            old.settings == self.settings
+            old.settings == self.settings(group.key.module)
             and len(old.cutoffs) == 2 * min(self.config.max_scope_dims, len(group.dims))
             and timedelta(0) <= age < timedelta(days=self.config.calibration_days)
             and grown < self.config.calibration_growth
@@ -263,7 +316,7 @@ class _Task:
             cut.shock.noise_variance,
             cut.shock.day_variance,
             cut.shock.day_autocorrelation,
-            self.settings,
+            self.settings(group.key.module),
         )
 
     def _rng(self, key: GroupKey) -> np.random.Generator:
@@ -307,12 +360,13 @@ def _describe(found: GroupSearch) -> _Described:
 
 
 def lessons_of(
-    searched: ModuleSearch,
+    searched: Searched,
+    module: str,
     config: LearningConfig,
     as_of: datetime,
     previous: Sequence[Lesson] = (),
 ) -> ModuleLearning:
-    """Turn the searches of a module into lessons with statuses, statistics and multipliers."""
+    """Turn the searches of `module` into lessons with statuses, statistics and multipliers."""
     described = [_describe(found) for found in (*searched.groups, *searched.patterns)]
     q_values = _q_values([d.p_value[d.names] for d in described])
     kept: list[Lesson] = []
@@ -324,20 +378,19 @@ def lessons_of(
         kept += lessons
         redundant += beyond
     return ModuleLearning(
-        searched.module,
+        module,
         tuple(_with_deprecated(kept, previous, searched)),
         tuple(d.found.calibration for d in described),
-        len(_module_trades(searched)),
+        _count_trades(searched.events, module),
         sum(len(d.names) for d in described),
         redundant,
         _detection_limit(described),
     )
 
 
-def _module_trades(searched: ModuleSearch) -> NDArray[np.int64]:
-    events = searched.events
-    mine = [i for i, key in enumerate(events.groups) if key.module == searched.module]
-    return np.unique(events.trade[np.isin(events.group, mine)])
+def _count_trades(events: EventTable, module: str) -> int:
+    mine = [i for i, key in enumerate(events.groups) if key.module == module]
+    return len(np.unique(events.trade[np.isin(events.group, mine)]))
 
 
 def _q_values(p_values: Sequence[Floats]) -> list[Floats]:
@@ -521,7 +574,7 @@ def _segments(group: Group, dims: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _with_deprecated(
-    lessons: Sequence[Lesson], previous: Sequence[Lesson], searched: ModuleSearch
+    lessons: Sequence[Lesson], previous: Sequence[Lesson], searched: Searched
 ) -> Iterator[Lesson]:
     """The lessons; those that were active before and are not now say why."""
     now = {lesson.lesson_id: lesson for lesson in lessons}
@@ -543,7 +596,7 @@ def _with_deprecated(
         yield _gone(was_active[key], searched)
 
 
-def _gone(lesson: Lesson, searched: ModuleSearch) -> Lesson:
+def _gone(lesson: Lesson, searched: Searched) -> Lesson:
     group = group_of(searched.events, lesson.group)
     n = int(group.members(lesson.scope_subset).sum()) if group.n_trades else 0
     reason = "no trades in the look-back" if n == 0 else f"no longer kept: {n} trades left"

@@ -159,7 +159,8 @@ def _ratio(value: float, base: float) -> float:
 
 def _daily(result: Floats, events: EventTable) -> Floats:
     _, day = np.unique(events.day, return_inverse=True)
-    return np.bincount(day, weights=result)
+    daily: Floats = np.bincount(day, weights=result).astype(np.float64)
+    return daily
 
 
 def _drawdown(result: Floats) -> float:
@@ -200,7 +201,7 @@ def action_multipliers(overrides: Sequence[Override], events: EventTable, module
 
 
 def _matching_actions(override: Override, events: EventTable) -> NDArray[np.bool_]:
-    rows = events.group == events.groups.index(override.group)
+    rows: NDArray[np.bool_] = events.group == events.groups.index(override.group)
     for dim, value in override.scope_subset:
         d = events.dims.index(dim) if dim in events.dims else -1
         if d < 0 or value not in events.values[d]:

@@ -24,7 +24,6 @@ from learning_assets.core.scope import ScopeSubset
 
 Floats = NDArray[np.float64]
 
-_MAX_ROUNDS = 8
 _MAX_EXCHANGES = 12
 _SHOCK_STEPS = 2
 _PENALTIES = np.concatenate([[0.0], np.logspace(-5, 1, 37)])
@@ -142,7 +141,7 @@ def _residual(search: Search, slices: Sequence[ScopeSubset], shock: DayShock) ->
     return fit_jointly(search, slices, shock).residual
 
 
-def _best(
+def best_of(
     search: Search, residuals: Floats, cut: Cutoffs
 ) -> list[tuple[ScopeSubset | None, float]]:
     """Per column of residuals: the slice with the largest evidence² − cut-off², and by how much.
@@ -163,22 +162,14 @@ def _name(search: Search, found: Strongest, column: int, k: int) -> ScopeSubset:
     return search.group.name(dims[dims >= 0].tolist(), codes[dims >= 0].tolist())
 
 
-def _forward(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[ScopeSubset]:
-    while True:
-        [(new, _)] = _best(search, _residual(search, taken, cut.shock)[:, None], cut)
-        if new is None or new in taken:
-            return taken
-        taken = [*taken, new]
-
-
-def _exchange(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[ScopeSubset]:
+def exchange(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[ScopeSubset]:
     """Replace, one at a time, the slice whose place another fills best; bounded."""
     for _ in range(_MAX_EXCHANGES if taken else 0):
         without = [[s for s in taken if s != old] for old in taken]
         columns = np.column_stack([_residual(search, rest, cut.shock) for rest in without])
         better = [
             (beyond, [*rest, new])
-            for (new, beyond), rest in zip(_best(search, columns, cut), without, strict=True)
+            for (new, beyond), rest in zip(best_of(search, columns, cut), without, strict=True)
             if new is not None and new not in taken
         ]
         if not better:
@@ -187,7 +178,8 @@ def _exchange(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[Sc
     return taken
 
 
-def _backward(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[ScopeSubset]:
+def drop_weak(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[ScopeSubset]:
+    """Drop, weakest first, what is not beyond its cut-off in the joint fit."""
     while taken:
         fit = fit_jointly(search, taken, cut.shock)
         beyond = fit.evidence**2 - np.square(
@@ -198,12 +190,6 @@ def _backward(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[Sc
             return taken
         taken = [s for i, s in enumerate(taken) if i != weakest]
     return taken
-
-
-def select(search: Search, cut: Cutoffs, start: Sequence[ScopeSubset] = ()) -> list[ScopeSubset]:
-    """The slices that stay, in alphabetical order, for given cut-offs."""
-    taken = _exchange(search, _forward(search, list(start), cut), cut)
-    return sorted(_backward(search, _forward(search, taken, cut), cut))
 
 
 def calibrate(
@@ -230,17 +216,3 @@ def calibrate(
         rng=rng,
     )
     return Cutoffs(by_cell, shock)
-
-
-def search_group(
-    search: Search, *, rotated: int, tail: float, rng: np.random.Generator
-) -> tuple[list[ScopeSubset], Cutoffs]:
-    """The slices that stay, and the cut-offs of the last calibration."""
-    taken: list[ScopeSubset] = []
-    for _ in range(_MAX_ROUNDS):
-        cut = calibrate(search, taken, rotated=rotated, tail=tail, rng=rng)
-        found = select(search, cut, taken)
-        if found == taken:
-            break
-        taken = found
-    return taken, cut
