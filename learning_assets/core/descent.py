@@ -31,13 +31,33 @@ def _prepare(pos, codes_d, row_trade, n_rows, n_trades, last):
 
 
 @_jit
-def _information(pos, codes_d, row_trade, day, diagonal, log_ratio, ones, n_min, n_trades,
-                 last, r, last_day, q, g):  # fmt: skip
-    """Per value: c'Kc (q) and x'V⁻¹1 (g) of the slice x with day counts c."""
+def _carry(d, before, near, log_ratio):
+    """Product of the ratios from day `before` to day d: e^(difference of the running logs)."""
+    gap = d - before
+    if gap < near.shape[1]:
+        return near[d, gap]
+    return np.exp(log_ratio[d] - log_ratio[before])
+
+
+@_jit
+def near_ratios(log_ratio, reach):
+    """Ratios to each day from up to `reach` − 1 days before, days × reach: saves exponentials."""
+    out = np.zeros((log_ratio.shape[0], reach))
+    for d in range(log_ratio.shape[0]):
+        for gap in range(min(reach, d + 1)):
+            out[d, gap] = np.exp(log_ratio[d] - log_ratio[d - gap])
+    return out
+
+
+@_jit
+def _gather(pos, codes_d, row_trade, y, day, diagonal, near, log_ratio, ones, n_min, n_trades,
+            last, r, last_day, q, g, sums):  # fmt: skip
+    """Per value: c'Kc (q) and x'V⁻¹1 (g) of the slice x with day counts c, and x'y per column."""
     last[:] = -1
     q[:] = 0.0
     r[:] = 0.0
     g[:] = 0.0
+    sums[:] = 0.0
     for p in pos:
         v = codes_d[p]
         if v == 0 or n_trades[v] < n_min:
@@ -47,30 +67,16 @@ def _information(pos, codes_d, row_trade, day, diagonal, log_ratio, ones, n_min,
             continue
         d = day[t]
         if last[v] >= 0 and d != last_day[v]:
-            r[v] *= np.exp(log_ratio[d] - log_ratio[last_day[v]])
+            r[v] *= _carry(d, last_day[v], near, log_ratio)
         q[v] += diagonal[d] * (1.0 + 2.0 * r[v])
         r[v] += 1.0
         last_day[v] = d
         last[v] = t
         g[v] += ones[t]
-
-
-@_jit
-def _sums(pos, codes_d, row_trade, y, n_min, n_trades, last, sums):
-    """Per value and column: the sum of the outcome over distinct trades."""
-    last[:] = -1
-    sums[:] = 0.0
-    for p in pos:
-        v = codes_d[p]
-        if v == 0 or n_trades[v] < n_min:
-            continue
-        t = row_trade[p]
-        if last[v] != t:
-            last[v] = t
-            row = y[t]
-            out = sums[v]
-            for b in range(out.shape[0]):
-                out[b] += row[b]
+        row = y[t]
+        out = sums[v]
+        for b in range(out.shape[0]):
+            out[b] += row[b]
 
 
 @_jit
@@ -144,7 +150,7 @@ def _path(stack, level, value, out_d, out_c, path_c):
 
 @_jit
 def strongest_task(d1, depth, n_min, codes, row_trade, y, noise, day, diagonal,
-                    log_ratio, ones, ones_total, width):  # fmt: skip
+                    near, log_ratio, ones, ones_total, width):  # fmt: skip
     """The best slice per column and level among those whose first dimension is `d1`."""
     columns, rows, big_t = y.shape[1], codes.shape[1], y.shape[0]
     score = np.full((columns, 2 * depth), -1.0)
@@ -170,9 +176,8 @@ def strongest_task(d1, depth, n_min, codes, row_trade, y, noise, day, diagonal,
             path_c[j] = stack[j, 1] - 1
         pos = _positions(stack, level, root, buffers)
         cd, nr, nt = codes[stack[level, 0]], n_rows[level], n_trades[level]
-        _information(pos, cd, row_trade, day, diagonal, log_ratio, ones, n_min, nt, last, r,
-                     last_day, q, g)  # fmt: skip
-        _sums(pos, cd, row_trade, y, n_min, nt, last, sums)
+        _gather(pos, cd, row_trade, y, day, diagonal, near, log_ratio, ones, n_min, nt, last, r,
+                last_day, q, g, sums)  # fmt: skip
         for v in range(1, width):
             n = nt[v]
             if n < n_min or nr[v] == pos.shape[0] or n == big_t:
@@ -187,13 +192,12 @@ def strongest_task(d1, depth, n_min, codes, row_trade, y, noise, day, diagonal,
 
 
 @_jit
-def _day_sums(pos, codes_d, row_trade, y, white, day, day_y, day_n, n_min, n_trades, hashes,
+def _day_sums(pos, codes_d, row_trade, y, day, day_y, day_n, n_min, n_trades, hashes,
               last, last_day, c, s, out):  # fmt: skip
     """Per value: sums of y and y², the hash, and the day products of the clustered error.
 
     out[v] = Σy, Σy², Σ S², Σ c², Σ S·c, Σ S·Y, Σ c·Y, Σ S·N, Σ c·N over the slice's days, with
-    the day sums S and counts c of the slice, Y and N of the group, and last Σ V⁻¹y over the
-    slice. Returns the hashes.
+    the day sums S and counts c of the slice, Y and N of the group. Returns the hashes.
     """
     keys = np.zeros(out.shape[0], np.uint64)
     last[:] = -1
@@ -217,7 +221,6 @@ def _day_sums(pos, codes_d, row_trade, y, white, day, day_y, day_n, n_min, n_tra
         s[v] += y[t]
         out[v, 0] += y[t]
         out[v, 1] += y[t] * y[t]
-        out[v, 9] += white[t]
         keys[v] += hashes[t]
     for v in range(1, out.shape[0]):
         if last[v] >= 0:
@@ -252,8 +255,9 @@ def _clustered_variance(n, m, mean_in, mean_out, o, yy, yn, nn):
 
 
 @_jit
-def describe_task(d1, depth, n_min, codes, row_trade, y, white, total, noise, day, diagonal,
-                   log_ratio, ones, ones_total, day_y, day_n, hashes, width, capacity):  # fmt: skip
+def describe_task(d1, depth, n_min, codes, row_trade, y, white, total, noise, day,
+                  diagonal, near, log_ratio, ones, ones_total, day_y, day_n, hashes, width,
+                  capacity):  # fmt: skip
     """Every slice whose first dimension is `d1`, as far as there is room; all are counted."""
     rows, big_t = codes.shape[1], y.shape[0]
     yy, yn, nn = (day_y * day_y).sum(), (day_y * day_n).sum(), (day_n * day_n).sum()
@@ -268,7 +272,8 @@ def describe_task(d1, depth, n_min, codes, row_trade, y, white, total, noise, da
     start = np.zeros((depth, width), np.int64)
     last, last_day = np.empty(width, np.int64), np.empty(width, np.int64)
     q, r, g = np.empty(width), np.empty(width), np.empty(width)
-    c, s, sums = np.empty(width), np.empty(width), np.empty((width, 10))
+    c, s, sums = np.empty(width), np.empty(width), np.empty((width, 9))
+    scores = np.empty((width, 1))
     path_c = np.zeros(depth, np.int64)
     used = 0
     level = -1
@@ -281,9 +286,9 @@ def describe_task(d1, depth, n_min, codes, row_trade, y, white, total, noise, da
             path_c[j] = stack[j, 1] - 1
         pos = _positions(stack, level, root, buffers)
         cd, nt = codes[stack[level, 0]], n_trades[level]
-        _information(pos, cd, row_trade, day, diagonal, log_ratio, ones, n_min, nt, last, r,
-                     last_day, q, g)  # fmt: skip
-        keys = _day_sums(pos, cd, row_trade, y, white, day, day_y, day_n, n_min, nt, hashes, last,
+        _gather(pos, cd, row_trade, white, day, diagonal, near, log_ratio, ones, n_min, nt, last,
+                r, last_day, q, g, scores)  # fmt: skip
+        keys = _day_sums(pos, cd, row_trade, y, day, day_y, day_n, n_min, nt, hashes, last,
                          last_day, c, s, sums)  # fmt: skip
         for v in range(1, width):
             if nt[v] < n_min:
@@ -293,15 +298,15 @@ def describe_task(d1, depth, n_min, codes, row_trade, y, white, total, noise, da
                 _path(stack, level, v, out_i[used, 2:], out_i[used, 2 + depth :], path_c)
                 out_k[used] = keys[v]
                 information = (nt[v] - q[v]) / noise - g[v] * g[v] / ones_total
-                _statistics(
-                    out_f[used], nt[v], big_t - nt[v], sums[v], total, information, yy, yn, nn
-                )
+                _statistics(out_f[used], nt[v], big_t - nt[v], sums[v], total, yy, yn, nn)
+                if nt[v] < big_t:
+                    out_f[used, 4] = scores[v, 0] / np.sqrt(information)
             used += 1
 
 
 @_jit
-def _statistics(out, n, m, o, total, information, yy, yn, nn):
-    """Mean, variance, difference to the complement, its clustered error, and the evidence."""
+def _statistics(out, n, m, o, total, yy, yn, nn):
+    """Mean, variance, difference to the complement, and its clustered error."""
     mean = o[0] / n
     out[0] = mean
     out[1] = max(0.0, (o[1] - n * mean * mean) / (n - 1))
@@ -311,7 +316,6 @@ def _statistics(out, n, m, o, total, information, yy, yn, nn):
     clustered = _clustered_variance(n, m, mean, mean_out, o, yy, yn, nn)
     out[2] = mean - mean_out
     out[3] = np.sqrt(max(0.0, clustered))
-    out[4] = o[9] / np.sqrt(information)
 
 
 @_jit

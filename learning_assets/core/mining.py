@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning_assets.core.dayshock import DayShock, whiten
-from learning_assets.core.descent import describe_task, strongest_task, trade_hashes
+from learning_assets.core.descent import describe_task, near_ratios, strongest_task, trade_hashes
 from learning_assets.core.events import EventTable
 from learning_assets.core.records import GroupKey
 from learning_assets.core.scope import ScopeSubset, subset
@@ -30,6 +30,7 @@ MAX_DEPTH = 4
 """Deepest descent that the buffers are laid out for."""
 
 _THREADS = 2
+_NEAR_DAYS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +162,12 @@ def strongest(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int) 
         return Strongest(score, dims, codes)
     w = whiten(group.day, shock)
     white = np.ascontiguousarray(w.centre(y))
+    near = near_ratios(w.log_ratio, _NEAR_DAYS)
 
     def task(d: int) -> tuple[Floats, Ints, Ints]:
         found: tuple[Floats, Ints, Ints] = strongest_task(
             d, depth, n_min, group.codes, group.row_trade, white, w.noise_variance, w.day,
-            w.diagonal, w.log_ratio, w.ones, w.ones_total, _width(group),
+            w.diagonal, near, w.log_ratio, w.ones, w.ones_total, _width(group),
         )  # fmt: skip
         return found
 
@@ -186,7 +188,8 @@ def describe(
     if group.n_trades < max(n_min, 2) or shock.noise_variance <= 0:
         return _table([], depth)
     w = whiten(group.day, shock)
-    white = w.centre(ranked)
+    white = w.centre(ranked)[:, None]
+    near = near_ratios(w.log_ratio, _NEAR_DAYS)
     day_y = np.bincount(w.day, weights=y)
     day_n = np.bincount(w.day).astype(np.float64)
     hashes = trade_hashes(group.n_trades)
@@ -196,7 +199,7 @@ def describe(
         while True:
             out_i, out_f, out_k, used = describe_task(
                 d, depth, n_min, group.codes, group.row_trade, y, white, float(y.sum()),
-                w.noise_variance, w.day, w.diagonal, w.log_ratio, w.ones, w.ones_total,
+                w.noise_variance, w.day, w.diagonal, near, w.log_ratio, w.ones, w.ones_total,
                 day_y, day_n, hashes, _width(group), capacity,
             )  # fmt: skip
             if used <= capacity:
