@@ -21,7 +21,14 @@ from learning_assets.core.attribution import Block, JointSearch, Limits
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import EventTable, instant
-from learning_assets.core.mining import Group, SliceTable, describe, group_of, name_slices
+from learning_assets.core.mining import (
+    Group,
+    SliceTable,
+    describe,
+    find_slice,
+    group_of,
+    name_slices,
+)
 from learning_assets.core.multipliers import (
     Measured,
     Outcomes,
@@ -109,8 +116,9 @@ class DetectionLimit:
 class ModuleLearning:
     """What was learned about a module.
 
-    `slices_tested` counts distinct slices, `redundant_total` those of that status before the
-    list was cut. `detection_limit` is None where no slice could be tested.
+    `calibrations` are those of all groups that were searched, the other module's that size a
+    trade included. `slices_tested` counts distinct slices, `redundant_total` those of that status
+    before the list was cut. `detection_limit` is None where no slice could be tested.
     """
 
     module: str
@@ -139,7 +147,7 @@ def learn_module(
     """
     window = events.window(as_of, config.look_back_days)
     searched = search(window, (module,), config, as_of, calibrations or {})
-    return lessons_of(searched.of(module), module, config, as_of, previous)
+    return lessons_of(searched, module, config, as_of, previous)
 
 
 # --- the search ----------------------------------------------------------------------------
@@ -166,8 +174,7 @@ def search(
     )
     blocks = [*first, *(block for key in rest for block in task.joint([key], allocation))]
     found = [task.finish(blocks, i) for i in range(len(blocks))]
-    groups = tuple(f for f in found if f.group.key.module in modules)
-    return Searched(events, groups, tuple(task.patterns(modules, blocks)))
+    return Searched(events, tuple(found), tuple(task.patterns(modules, blocks)))
 
 
 def _testable(events: EventTable, group: Group, config: LearningConfig) -> bool:
@@ -210,8 +217,8 @@ class _Task:
         count = dict.fromkeys(("pm", "dm"), 0)
         for key in self.events.groups:
             count[key.module] += 2 * self.config.max_scope_dims
-        for key in {(k.module, k.action_category) for k in self.events.groups}:
-            count[key[0]] += 2
+        for module, _ in {(k.module, k.action_category) for k in self.events.groups}:
+            count[module] += 2
         return count
 
     def tail(self, module: str) -> float:
@@ -295,7 +302,19 @@ class _Task:
             if _testable(self.events, group, self.config):
                 block = self._block(group, self._baseline(keys[0]), out)
                 [done] = self._searcher(module).run([block])
-                yield self.finish([done], 0)
+                yield self.finish([self._agreeing(done)], 0)
+
+    def _agreeing(self, block: Block) -> Block:
+        """Without patterns whose trades, all in all, earn the other way than what is left says."""
+        rr = self.events.rr[block.group.trades]
+        search = self._searcher(block.group.key.module).search_of([block], 0)
+        kept = []
+        for s in block.taken:
+            inside = block.group.members(s)
+            left = search.y[inside].mean() - search.y[~inside].mean()
+            if left * (rr[inside].mean() - rr[~inside].mean()) > 0:
+                kept.append(s)
+        return replace(block, taken=tuple(kept))
 
     def _still_good(self, old: Calibration, group: Group) -> bool:
         age = self.as_of - old.calibrated_at
@@ -328,35 +347,41 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """The distinct slices of a search, with what names them and their q-values."""
+    """The distinct slices of a search: what names them, their p-values and cut-offs by row."""
 
     found: GroupSearch
     table: SliceTable
     names: NDArray[np.int64]
     aliases: Mapping[int, NDArray[np.int64]]
+    p_value: Floats
+    cutoff: Floats
 
     def subset(self, row: int) -> ScopeSubset:
         dims, codes = self.table.dims[row], self.table.codes[row]
         return self.found.group.name(dims[dims >= 0].tolist(), codes[codes >= 0].tolist())
 
-    @property
-    def cutoff(self) -> Floats:
-        """Cut-off on |evidence| of each row of the table."""
-        cell = 2 * (self.table.level - 1) + (self.table.evidence > 0)
-        return np.array(self.found.cut.by_cell, dtype=float)[cell]
+    def active_rows(self) -> dict[int, int]:
+        """Naming row of each slice of the joint fit → its place there."""
+        return {
+            self._naming_row(find_slice(self.table, self.found.group, s)): place
+            for place, s in enumerate(self.found.fit.slices)
+        }
 
-    @property
-    def p_value(self) -> Floats:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p: Floats = 2 * stats.norm.sf(np.abs(self.table.delta / self.table.se))
-        return p
+    def _naming_row(self, row: int) -> int:
+        t, names = self.table, self.names
+        return int(names[(t.key[names] == t.key[row]) & (t.n[names] == t.n[row])][0])
 
 
 def _describe(found: GroupSearch) -> _Described:
     s = found.search
     table = describe(s.group, s.y, winsorised(s.y, s.winsor), found.cut.shock, s.n_min, s.depth)
     names, aliases = name_slices(table)
-    return _Described(found, table, names[~np.isnan(table.delta[names])], aliases)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = 2 * stats.norm.sf(np.abs(table.delta / table.se))
+    cells = 2 * (table.level - 1) + (table.evidence > 0)
+    cutoff = np.array(found.cut.by_cell, dtype=float)[cells]
+    names = names[~np.isnan(table.delta[names])]
+    return _Described(found, table, names, aliases, p_value, cutoff)
 
 
 def lessons_of(
@@ -367,7 +392,8 @@ def lessons_of(
     previous: Sequence[Lesson] = (),
 ) -> ModuleLearning:
     """Turn the searches of `module` into lessons with statuses, statistics and multipliers."""
-    described = [_describe(found) for found in (*searched.groups, *searched.patterns)]
+    mine = searched.of(module)
+    described = [_describe(found) for found in (*mine.groups, *mine.patterns)]
     q_values = _q_values([d.p_value[d.names] for d in described])
     kept: list[Lesson] = []
     redundant = 0
@@ -380,7 +406,7 @@ def lessons_of(
     return ModuleLearning(
         module,
         tuple(_with_deprecated(kept, previous, searched)),
-        tuple(d.found.calibration for d in described),
+        tuple(f.calibration for f in (*searched.groups, *searched.patterns)),
         _count_trades(searched.events, module),
         sum(len(d.names) for d in described),
         redundant,
@@ -427,37 +453,20 @@ class _Judge:
 
     def lessons(self) -> tuple[list[Lesson], int]:
         """The kept lessons, and how many slices were redundant in all."""
-        status, redundant = self._statuses()
+        active = self.described.active_rows()
+        status, redundant = self._statuses(active)
         rows = list(status)
         outcomes = _outcomes(self.described.found.group, self.events, self.config, self.as_of)
         measured = [self._measure(row, outcomes) for row in rows]
         multipliers = multipliers_of(measured)
-        active = self._active_rows()
         return [
             self._lesson(row, status[row], m, active)
             for row, m in zip(rows, multipliers, strict=True)
         ], redundant
 
-    def _active_rows(self) -> dict[int, int]:
-        """Naming row of each kept slice → its place in the joint fit."""
+    def _statuses(self, active: Mapping[int, int]) -> tuple[dict[int, LessonStatus], int]:
         d = self.described
-        by_name = {}
-        wanted = {s: i for i, s in enumerate(d.found.fit.slices)}
-        strong = np.flatnonzero(d.table.level <= max(map(len, wanted), default=0))
-        for row in strong.tolist() if wanted else ():
-            place = wanted.get(d.subset(row))
-            if place is not None:
-                by_name[self._naming_row(row)] = place
-        return by_name
-
-    def _naming_row(self, row: int) -> int:
-        t, names = self.described.table, self.described.names
-        same = names[(t.key[names] == t.key[row]) & (t.n[names] == t.n[row])]
-        return int(same[0]) if len(same) else row
-
-    def _statuses(self) -> tuple[dict[int, LessonStatus], int]:
-        d = self.described
-        status = dict.fromkeys(self._active_rows(), LessonStatus.ACTIVE)
+        status = dict.fromkeys(active, LessonStatus.ACTIVE)
         evidence, cut = d.table.evidence[d.names], d.cutoff[d.names]
         beyond = np.where(np.isfinite(cut), evidence**2 - cut**2, -np.inf)
         order = np.argsort(-beyond, kind="stable")

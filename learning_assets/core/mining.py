@@ -219,6 +219,23 @@ def _table(parts: list[tuple[Ints, Floats, NDArray[np.uint64]]], depth: int) -> 
     )  # fmt: skip
 
 
+def find_slice(table: SliceTable, group: Group, scope_subset: ScopeSubset) -> int:
+    """Row of a subset in the table.
+
+    Raises:
+        KeyError: for a subset that the table does not hold.
+    """
+    dims = np.full(table.dims.shape[1], -1, dtype=np.int64)
+    codes = dims.copy()
+    pairs = sorted((group.dims.index(dim), dim, value) for dim, value in scope_subset)
+    for j, (d, _, value) in enumerate(pairs):
+        dims[j], codes[j] = d, group.values[d].index(value) + 1
+    rows = np.flatnonzero(((table.dims == dims) & (table.codes == codes)).all(axis=1))
+    if not len(rows):
+        raise KeyError(scope_subset)
+    return int(rows[0])
+
+
 def name_slices(table: SliceTable) -> tuple[Ints, dict[int, Ints]]:
     """Which rows name a slice, and the other rows (aliases) that mean the same trades.
 
