@@ -27,9 +27,9 @@ class LearningConfig(BaseModel):
     n_min: int = Field(33, ge=5, description="Fewest distinct trades of a slice")
     max_scope_dims: int = Field(3, ge=1, le=4, description="Most dimensions of a slice")
     family_wise_error: Share = Field(
-        0.03, description="Chance, per module, that anything is found where nothing is there"
+        0.02, description="Chance, per module, that anything is found where nothing is there"
     )
-    rotations: int = Field(99, ge=39, le=999, description="Rotations that calibrate a cut-off")
+    rotations: int = Field(199, ge=39, le=999, description="Rotations that calibrate a cut-off")
     winsor: float = Field(
         0.01, ge=0, lt=0.25, description="Share of the residuals clipped at either end for ranking"
     )

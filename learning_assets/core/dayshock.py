@@ -114,7 +114,9 @@ def whiten(day: NDArray[np.int64], shock: DayShock) -> Whitener:
     if shock.noise_variance <= 0:
         raise ValueError("outcomes without variance cannot be weighted")
     day = day - day[0]
-    n_days = int(day[-1]) + 1
+    n_days = max(
+        int(day[-1]) + 1, 2
+    )  # a banded matrix needs two rows; an empty day changes nothing
     nothing = np.zeros(n_days)
     if shock.day_variance <= 0:
         ones = np.full(len(day), 1.0 / shock.noise_variance)
@@ -133,8 +135,6 @@ def _precision(day: NDArray[np.int64], n_days: int, shock: DayShock) -> tuple[Fl
     scale = shock.noise_variance / (shock.day_variance * (1 - phi**2))
     inner = np.full(n_days, 1 + phi**2)
     inner[0] = inner[-1] = 1.0
-    if n_days == 1:
-        inner[0] = 1 - phi**2
     counts = np.bincount(day, minlength=n_days)
     return scale * inner + counts, np.full(n_days - 1, scale * phi)
 

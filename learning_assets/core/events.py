@@ -61,9 +61,15 @@ class EventTable:
         return self.closed_at.astype("datetime64[D]").astype(np.int64)
 
     def where(self, keep: NDArray[np.bool_]) -> EventTable:
-        """The trades for which `keep` (length T) holds, with their actions."""
+        """The trades for which `keep` (length T) holds, with their actions.
+
+        Groups and dimensions that none of them has are gone: nothing is known of them then.
+        """
         new_index = np.cumsum(keep) - 1
         actions = keep[self.trade]
+        used, group = np.unique(self.group[actions], return_inverse=True)
+        codes = self.codes[:, actions]
+        present = np.flatnonzero(codes.any(axis=1))
         return EventTable(
             self.trade_ids[keep],
             self.closed_at[keep],
@@ -72,11 +78,11 @@ class EventTable:
             self.payback_hours[keep],
             self.hold_hours[keep],
             new_index[self.trade[actions]],
-            self.group[actions],
-            self.groups,
-            self.dims,
-            self.values,
-            self.codes[:, actions],
+            group.reshape(-1).astype(np.int64),
+            tuple(self.groups[i] for i in used),
+            tuple(self.dims[d] for d in present),
+            tuple(self.values[d] for d in present),
+            codes[present],
         )
 
     def window(self, as_of: datetime, look_back_days: float) -> EventTable:

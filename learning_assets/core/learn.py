@@ -73,10 +73,9 @@ _RELATED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class GroupSearch:
-    """What the search of one group found. `baseline_r` has been taken from its outcomes."""
+    """What the search of one group found."""
 
     search: Search
-    baseline_r: float
     cut: Cutoffs
     fit: JointFit
     calibration: Calibration
@@ -172,15 +171,20 @@ def search(
     allocation = sum(
         (b.effect for b in first if b.group.key.module == "dm"), np.zeros(events.n_trades)
     )
-    blocks = [*first, *(block for key in rest for block in task.joint([key], allocation))]
-    found = [task.finish(blocks, i) for i in range(len(blocks))]
-    return Searched(events, tuple(found), tuple(task.patterns(modules, blocks)))
+    second = [block for key in rest for block in task.joint([key], allocation)]
+    found = [task.finish(first, i) for i in range(len(first))]
+    found += [task.finish([block], 0) for block in second]
+    return Searched(events, tuple(found), tuple(task.patterns(modules, [*first, *second])))
 
 
 def _testable(events: EventTable, group: Group, config: LearningConfig) -> bool:
     """Whether there are trades enough, with outcomes that differ."""
     rr = events.rr[group.trades]
-    return group.n_trades > config.n_min and bool(np.ptp(winsorised(rr, config.winsor)) > 0)
+    return (
+        group.n_trades > config.n_min
+        and bool(group.dims)
+        and bool(np.ptp(winsorised(rr, config.winsor)) > 0)
+    )
 
 
 def _patterns_as_slices(events: EventTable, keys: Sequence[GroupKey]) -> Group:
@@ -240,9 +244,9 @@ class _Task:
             group = group_of(self.events, key)
             if _testable(self.events, group, self.config):
                 blocks.append(self._block(group, self._baseline(key), taken_out))
-        return self._searcher(keys[0].module).run(blocks) if blocks else []
+        return self._searcher().run(blocks) if blocks else []
 
-    def _searcher(self, module: str) -> JointSearch:
+    def _searcher(self) -> JointSearch:
         c = self.config
         return JointSearch(Limits(c.n_min, c.max_scope_dims, c.winsor), self._calibrate)
 
@@ -275,13 +279,10 @@ class _Task:
         block = blocks[i]
         key = block.group.key
         assert block.cut is not None
-        joint = key.action_category in SIZING_FIRST
-        search = self._searcher(key.module).search_of(
-            blocks if joint else [block], 0 if not joint else i
-        )
+        search = self._searcher().search_of(blocks, i)
         cached = self.cached[key] if block.is_cached else self._calibration(block.group, block.cut)
         fit = fit_jointly(search, block.taken, block.cut.shock)
-        return GroupSearch(search, self._baseline(key), block.cut, fit, cached)
+        return GroupSearch(search, block.cut, fit, cached)
 
     def patterns(self, modules: Sequence[str], blocks: Sequence[Block]) -> Iterator[GroupSearch]:
         """Compare the patterns of each category, on what their slices leave unexplained."""
@@ -301,13 +302,13 @@ class _Task:
                 out = out + sum((e for k, e in explained.items() if k.module == "dm"), 0.0)
             if _testable(self.events, group, self.config):
                 block = self._block(group, self._baseline(keys[0]), out)
-                [done] = self._searcher(module).run([block])
+                [done] = self._searcher().run([block])
                 yield self.finish([self._agreeing(done)], 0)
 
     def _agreeing(self, block: Block) -> Block:
         """Without patterns whose trades, all in all, earn the other way than what is left says."""
         rr = self.events.rr[block.group.trades]
-        search = self._searcher(block.group.key.module).search_of([block], 0)
+        search = self._searcher().search_of([block], 0)
         kept = []
         for s in block.taken:
             inside = block.group.members(s)
@@ -372,9 +373,10 @@ class _Described:
         return int(names[(t.key[names] == t.key[row]) & (t.n[names] == t.n[row])][0])
 
 
-def _describe(found: GroupSearch) -> _Described:
+def _describe(found: GroupSearch, rr: Floats) -> _Described:
     s = found.search
-    table = describe(s.group, s.y, winsorised(s.y, s.winsor), found.cut.shock, s.n_min, s.depth)
+    ranked = winsorised(s.y, s.winsor)
+    table = describe(s.group, rr[s.group.trades], ranked, found.cut.shock, s.n_min, s.depth)
     names, aliases = name_slices(table)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.norm.sf(np.abs(table.delta / table.se))
@@ -393,7 +395,7 @@ def lessons_of(
 ) -> ModuleLearning:
     """Turn the searches of `module` into lessons with statuses, statistics and multipliers."""
     mine = searched.of(module)
-    described = [_describe(found) for found in (*mine.groups, *mine.patterns)]
+    described = [_describe(f, searched.events.rr) for f in (*mine.groups, *mine.patterns)]
     q_values = _q_values([d.p_value[d.names] for d in described])
     kept: list[Lesson] = []
     redundant = 0
@@ -520,7 +522,7 @@ class _Judge:
         delta, se = float(t.delta[row]), float(t.se[row])
         return SliceStats(
             n=int(t.n[row]),
-            avg_rr=float(t.mean[row]) + d.found.baseline_r,
+            avg_rr=float(t.mean[row]),
             variance=float(t.variance[row]),
             delta_rr=delta,
             se=se,
@@ -601,8 +603,9 @@ def _with_deprecated(
                 f"{lesson.stats.cutoff:.2f}, or explained by others"
             )
             yield replace(lesson, status=LessonStatus.DEPRECATED, reason=reason)
-    for key in was_active.keys() - now.keys():
-        yield _gone(was_active[key], searched)
+    for key, lesson in was_active.items():
+        if key not in now:
+            yield _gone(lesson, searched)
 
 
 def _gone(lesson: Lesson, searched: Searched) -> Lesson:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,8 @@ class SliceTable:
 
     `dims` and `codes` (S × depth, −1 beyond the level) name the subset; `n` distinct trades,
     `mean` and `variance` (ddof 1) of the outcome, `delta` against the complement (NaN where it
-    is empty), `se` clustered by closing day, `evidence` the score statistic under the day-shock
+    is empty), `se` clustered by closing day (NaN where all
+    trades closed on one), `evidence` the score statistic under the day-shock
     model, `key` a hash of the set of trades: equal keys and n mean the same set.
     """
 
@@ -143,8 +144,40 @@ def _in_parallel(task: Callable[[int], Any], n_tasks: int) -> list[Any]:
         return list(pool.map(task, range(n_tasks)))
 
 
-def _width(group: Group) -> int:
-    return int(group.n_values.max(initial=0)) + 1
+@dataclass(frozen=True, slots=True)
+class _Frequent:
+    """The codes of a group without the values that are too rare to make a slice.
+
+    `codes` counts the frequent values of each dimension from 1, `original` (dimensions × width)
+    translates back; its first and any unused column is −1.
+    """
+
+    codes: NDArray[np.int32]
+    original: Ints
+
+    @property
+    def width(self) -> int:
+        return int(self.original.shape[1])
+
+    def back(self, dims: Ints, codes: Ints) -> Ints:
+        """Codes of the group for those of this record; −1 stays."""
+        return np.where(dims >= 0, self.original[dims, codes], -1)
+
+
+def _frequent(group: Group, n_min: int) -> _Frequent:
+    new = np.zeros_like(group.codes)
+    kept: list[Ints] = []
+    for d, column in enumerate(group.codes):
+        rows = np.bincount(column, minlength=int(group.n_values[d]) + 1)
+        values = np.flatnonzero(rows[1:] >= n_min) + 1
+        translate = np.zeros(len(rows), dtype=np.int32)
+        translate[values] = np.arange(1, len(values) + 1)
+        new[d] = translate[column]
+        kept.append(values)
+    original = np.full((len(kept), max(map(len, kept), default=0) + 1), -1, dtype=np.int64)
+    for d, values in enumerate(kept):
+        original[d, 1 : len(values) + 1] = values
+    return _Frequent(new, original)
 
 
 def strongest(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int) -> Strongest:
@@ -158,23 +191,24 @@ def strongest(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int) 
     score = np.full((columns, 2 * depth), -1.0)
     dims = np.full((columns, 2 * depth, depth), -1, np.int64)
     codes = np.full((columns, 2 * depth, depth), -1, np.int64)
-    if group.n_trades <= n_min or shock.noise_variance <= 0:
+    if group.n_trades <= n_min or shock.noise_variance <= 0 or not group.dims:
         return Strongest(score, dims, codes)
     w = whiten(group.day, shock)
     white = np.ascontiguousarray(w.centre(y))
     near = near_ratios(w.log_ratio, _NEAR_DAYS)
+    frequent = _frequent(group, n_min)
 
     def task(d: int) -> tuple[Floats, Ints, Ints]:
         found: tuple[Floats, Ints, Ints] = strongest_task(
-            d, depth, n_min, group.codes, group.row_trade, white, w.noise_variance, w.day,
-            w.diagonal, near, w.log_ratio, w.ones, w.ones_total, _width(group),
+            d, depth, n_min, frequent.codes, group.row_trade, white, w.noise_variance, w.day,
+            w.diagonal, near, w.log_ratio, w.ones, w.ones_total, frequent.width,
         )  # fmt: skip
         return found
 
     for s, d, c in _in_parallel(task, len(group.dims)):
         better = s > score
         score[better], dims[better], codes[better] = s[better], d[better], c[better]
-    return Strongest(score, dims, codes)
+    return Strongest(score, dims, frequent.back(dims, codes))
 
 
 def describe(
@@ -185,11 +219,12 @@ def describe(
     `y` and `ranked` have length T, in R: the outcomes, and what the evidence is taken from. A
     group of fewer trades, or one whose outcomes do not vary, gives an empty table.
     """
-    if group.n_trades < max(n_min, 2) or shock.noise_variance <= 0:
+    if group.n_trades < max(n_min, 2) or shock.noise_variance <= 0 or not group.dims:
         return _table([], depth)
     w = whiten(group.day, shock)
     white = w.centre(ranked)[:, None]
     near = near_ratios(w.log_ratio, _NEAR_DAYS)
+    frequent = _frequent(group, n_min)
     day_y = np.bincount(w.day, weights=y)
     day_n = np.bincount(w.day).astype(np.float64)
     hashes = trade_hashes(group.n_trades)
@@ -198,15 +233,18 @@ def describe(
         capacity = 4096
         while True:
             out_i, out_f, out_k, used = describe_task(
-                d, depth, n_min, group.codes, group.row_trade, y, white, float(y.sum()),
+                d, depth, n_min, frequent.codes, group.row_trade, y, white, float(y.sum()),
                 w.noise_variance, w.day, w.diagonal, near, w.log_ratio, w.ones, w.ones_total,
-                day_y, day_n, hashes, _width(group), capacity,
+                day_y, day_n, hashes, frequent.width, capacity,
             )  # fmt: skip
             if used <= capacity:
                 return out_i[:used], out_f[:used], out_k[:used]
             capacity = used
 
-    return _table(_in_parallel(task, len(group.dims)), depth)
+    table = _table(_in_parallel(task, len(group.dims)), depth)
+    one_day = group.day[0] == group.day[-1]
+    se = np.full(len(table), np.nan) if one_day else table.se
+    return replace(table, codes=frequent.back(table.dims, table.codes), se=se)
 
 
 def _table(parts: list[tuple[Ints, Floats, NDArray[np.uint64]]], depth: int) -> SliceTable:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from learning_assets.core.records import Multipliers
 
@@ -33,8 +34,8 @@ def field_multiplier(phi: float, segments: int) -> float:
 
 
 def recurrence_multiplier(signed_rho: float) -> float:
-    """R = 0.5 + 0.5·tanh(ρ·sign), ρ (R) the smoothed weekly edge of the slice."""
-    return 0.5 + 0.5 * float(np.tanh(signed_rho))
+    """R = 0.5 + 0.5·tanh(ρ·sign), ρ (R) the smoothed weekly edge of the slice; never 0."""
+    return float(expit(2.0 * signed_rho))
 
 
 def variance_multiplier(variance: float, n: int) -> float:

@@ -55,7 +55,7 @@ def normalise_value(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
+        return str(int(value)) if value.is_integer() else repr(float(value))
     if not isinstance(value, (str, int)):
         raise TypeError(f"a scope value is text, a number or a boolean, not {type(value).__name__}")
     return _normalise_text(str(value).strip())
