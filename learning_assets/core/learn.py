@@ -66,6 +66,7 @@ ALL_PATTERNS = "*"
 SIZING_FIRST = frozenset({"entry", "allocation"})
 """Categories that open a trade: their groups are searched together."""
 
+_DECIDED = (LessonStatus.ACTIVE, LessonStatus.DEPRECATED)
 _PATTERN_DIM = "pattern_key"
 _POWER_Z = 0.8416  # a normal variable exceeds its mean minus this with 80 %
 _RELATED = 0.1
@@ -407,7 +408,7 @@ def lessons_of(
         redundant += beyond
     return ModuleLearning(
         module,
-        tuple(_with_deprecated(kept, previous, searched)),
+        tuple(_with_deprecated([_worn_out(x, config) for x in kept], previous, searched)),
         tuple(f.calibration for f in (*searched.groups, *searched.patterns)),
         _count_trades(searched.events, module),
         sum(len(d.names) for d in described),
@@ -584,18 +585,23 @@ def _segments(group: Group, dims: Sequence[str]) -> NDArray[np.int64]:
     return segment
 
 
+def _worn_out(lesson: Lesson, config: LearningConfig) -> Lesson:
+    """The lesson, deprecated if what is left of its edge is not worth an override."""
+    edge = lesson.joint_edge_r
+    if lesson.status is not LessonStatus.ACTIVE or edge is None or abs(edge) >= config.min_edge_r:
+        return lesson
+    reason = f"worn out: {edge:+.3f} R left, under {config.min_edge_r:g} R"
+    return replace(lesson, status=LessonStatus.DEPRECATED, reason=reason)
+
+
 def _with_deprecated(
     lessons: Sequence[Lesson], previous: Sequence[Lesson], searched: Searched
 ) -> Iterator[Lesson]:
     """The lessons; those that were active before and are not now say why."""
     now = {lesson.lesson_id: lesson for lesson in lessons}
-    was_active = {
-        lesson.lesson_id: lesson
-        for lesson in previous
-        if lesson.status in (LessonStatus.ACTIVE, LessonStatus.DEPRECATED)
-    }
+    was_active = {lesson.lesson_id: lesson for lesson in previous if lesson.status in _DECIDED}
     for key, lesson in now.items():
-        if lesson.status is LessonStatus.ACTIVE or key not in was_active:
+        if key not in was_active or lesson.status in _DECIDED:
             yield lesson
         else:
             reason = (

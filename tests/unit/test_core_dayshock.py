@@ -141,14 +141,34 @@ def test_days_that_repel_their_trades_have_no_shock() -> None:
     assert fit.noise_variance == pytest.approx(y.var(ddof=1))
 
 
-def test_moments_equal_a_double_loop_over_trades() -> None:
-    """For φ = 0 only pairs of one day count: γ is the mean product of those."""
-    rng = np.random.default_rng(8)
-    day = np.repeat(np.arange(0, 4000, 40), 5)  # too far apart for any lag
-    y = np.repeat(rng.standard_normal(100), 5) + 0.8 * rng.standard_normal(500)
+def by_pairs(y: Floats, day: Ints) -> tuple[float, float]:
+    """γ and φ that fit the products of all pairs at most 20 days apart, pair by pair."""
     centred = y - y.mean()
-    products = [centred[i] * centred[j] for i in range(500) for j in range(i) if day[i] == day[j]]
-    assert fit_day_shock(y, day).day_variance == pytest.approx(np.mean(products))
+    pairs = [
+        (centred[i] * centred[j], abs(day[i] - day[j]))
+        for i in range(len(y))
+        for j in range(i)
+        if abs(day[i] - day[j]) <= 20
+    ]
+    product, lag = np.array(pairs).T
+    fits = []
+    for phi in np.linspace(0, 0.98, 50):
+        shape = phi**lag
+        gamma = max(0.0, (product @ shape) / (shape @ shape))
+        fits.append((((product - gamma * shape) ** 2).sum(), gamma, phi))
+    _, gamma, phi = min(fits)
+    return gamma, phi
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("phi", [0.0, 0.6, 0.95])
+def test_the_fit_is_least_squares_over_pairs_of_trades(seed: int, phi: float) -> None:
+    y, day = noise(seed, DayShock(1.0, 0.4, phi), 50, 120)
+    gamma, best = by_pairs(y, day)
+    fit = fit_day_shock(y, day)
+    assert fit.day_variance == pytest.approx(gamma)
+    assert gamma == 0 or fit.day_autocorrelation == pytest.approx(best)
+    assert fit.noise_variance == pytest.approx(y.var(ddof=1) - gamma)
 
 
 @pytest.mark.parametrize("scale", [0.25, 8.0])
