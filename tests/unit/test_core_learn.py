@@ -312,11 +312,14 @@ def test_deprecated_lessons_stand_in_an_order_that_does_not_depend_on_hashing() 
 
 
 def test_an_edge_under_the_least_worth_an_override_is_worn_out() -> None:
-    [name] = active(learned(market(PLAN)))
+    names = active(learned(market(PLAN)))
     picky = FAST.model_copy(update={"min_edge_r": 5.0})
-    lesson = by_id(learned(market(PLAN), config=picky))[name]
-    assert lesson.status is LessonStatus.DEPRECATED
-    assert lesson.reason.startswith("worn out: +0.")
+    learning = learned(market(PLAN), config=picky)
+    assert names
+    assert not active(learning)
+    for name in names:
+        assert by_id(learning)[name].status is LessonStatus.DEPRECATED
+        assert by_id(learning)[name].reason.startswith("worn out: ")
 
 
 # --- little data --------------------------------------------------------------------------
