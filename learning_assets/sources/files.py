@@ -58,11 +58,11 @@ from learning_assets.sources.parse import (
     counted,
     is_absent,
     key_part,
-    mean_loss,
     measured_risk,
     names_no_zone,
     optional_number,
     optional_utc,
+    own_risk,
     pattern_key,
     payload,
     read_bytes,
@@ -648,9 +648,9 @@ def _priced(
     ratios: defaultdict[str, list[float]] = defaultdict(list)
     for item in trades:
         ratios[_pattern_of(item)].append(item.outcome)
-    losses = {key: mean_loss(values) for key, values in ratios.items()}
+    own = {key: own_risk(values, ()) for key, values in ratios.items()}
     measures: Counter[RiskMeasure] = Counter()
-    rows = [_priced_trade(item, named, losses[_pattern_of(item)], measures) for item in trades]
+    rows = [_priced_trade(item, named, own[_pattern_of(item)], measures) for item in trades]
     return rows, measures
 
 
@@ -659,11 +659,14 @@ def _pattern_of(item: _Trade) -> str:
 
 
 def _priced_trade(
-    item: _Trade, named: float | None, loss: float | None, measures: Counter[RiskMeasure]
+    item: _Trade,
+    named: float | None,
+    own: tuple[float, RiskMeasure] | None,
+    measures: Counter[RiskMeasure],
 ) -> Row:
     trade = item.trade
     try:
-        risk, measure = measured_risk(item.stop, named, loss)
+        risk, measure = measured_risk(item.stop, named, own)
     except RowError as error:
         name = trade.trade_id
         return rejected(name, error, item.raw, trade=name, closed_at=trade.closed_at)

@@ -42,9 +42,9 @@ from learning_assets.sources.parse import (
     counted,
     is_absent,
     key_part,
-    mean_loss,
     measured_risk,
     optional_number,
+    own_risk,
     pattern_key,
     payload,
     read_bytes,
@@ -99,6 +99,7 @@ class _Parsed:
     trade: ClosedTrade
     profit_ratio: float
     stop: float | None
+    excursion: float | None
     entry: tuple[str, str, datetime]
 
 
@@ -111,7 +112,7 @@ class _Found:
     strategy: str
     entry: tuple[str, str, datetime] | None = None
     measure: RiskMeasure | None = None
-    loss: float | None = None
+    risk: float | None = None
 
 
 class FreqtradeSource(BatchSource):
@@ -328,8 +329,9 @@ def _as_exported(row: Mapping[str, Any], orders: Sequence[Mapping[str, Any]]) ->
 def _trades(run: _Run, named: float | None) -> list[_Found]:
     """The closed trades of a run, each usable or rejected; one of each trade id."""
     found = [_parsed(run, number, row) for number, row in enumerate(run.closed)]
-    loss = mean_loss(item.profit_ratio for item, _ in found if isinstance(item, _Parsed))
-    priced = [_priced(run, item, raw, named, loss) for item, raw in found]
+    trades = [item for item, _ in found if isinstance(item, _Parsed)]
+    own = own_risk([t.profit_ratio for t in trades], [t.excursion for t in trades])
+    priced = [_priced(run, item, raw, named, own) for item, raw in found]
     return _without_conflicts(priced)
 
 
@@ -387,7 +389,17 @@ def _parsed_trade(
         version=run.version or max([closed_at, *(order.filled_at for order in orders)]),
     )
     stop = usable_stop(optional_number(row.get("initial_stop_loss_ratio")), run.stoploss)
-    return _Parsed(trade, _profit_ratio(row), stop, entry)
+    return _Parsed(trade, _profit_ratio(row), stop, _excursion(row), entry)
+
+
+def _excursion(row: Mapping[str, Any]) -> float | None:
+    """How far the price went against the trade, as a fraction of the stake; None if unknown."""
+    against = "max_rate" if row.get("is_short") else "min_rate"
+    opened, worst = (_number_or_none(row.get(name)) for name in ("open_rate", against))
+    if not opened or not worst:
+        return None
+    leverage = optional_number(row.get("leverage")) or 1.0
+    return max(0.0, (worst - opened if row.get("is_short") else opened - worst) / opened * leverage)
 
 
 def _profit_ratio(row: Mapping[str, Any]) -> float:
@@ -480,14 +492,14 @@ def _priced(
     item: _Parsed | _Found,
     raw: Mapping[str, Any],
     named: float | None,
-    loss: float | None,
+    own: tuple[float, RiskMeasure] | None,
 ) -> _Found:
     """The trade with its R-multiple, or rejected because nothing measures its risk."""
     if isinstance(item, _Found):
         return item
     trade = item.trade
     try:
-        risk, measure = measured_risk(item.stop, named, loss)
+        risk, measure = measured_risk(item.stop, named, own)
     except RowError as error:
         refused = rejected(
             trade.trade_id,
@@ -499,7 +511,7 @@ def _priced(
         )
         return _Found(refused, trade.version, run.strategy)
     priced = replace(trade, rr=rr(item.profit_ratio / risk))
-    return _Found(priced, trade.version, run.strategy, item.entry, measure, loss)
+    return _Found(priced, trade.version, run.strategy, item.entry, measure, risk)
 
 
 # Copies of one trade
@@ -564,14 +576,17 @@ def _risk_notes(kept: Iterable[_Found]) -> Iterator[str]:
 
 
 def _measure_text(measure: RiskMeasure, items: Sequence[_Found]) -> str:
-    if measure is not RiskMeasure.MEAN_LOSS:
+    if measure in (RiskMeasure.STOP, RiskMeasure.NAMED):
         return "stop loss" if measure is RiskMeasure.STOP else "the risk named with --risk"
-    losses = sorted({f"{item.loss:.4f}" for item in items if item.loss is not None})
+    risks = sorted({f"{item.risk:.4f}" for item in items if item.risk is not None})
     n_losers = sum(isinstance(item.row, ClosedTrade) and item.row.rr < 0 for item in items)
     losers = counted(n_losers, "losing trade")
+    what = f"mean loss of {losers}"
+    if measure is RiskMeasure.EXCURSION:
+        what = f"mean adverse excursion, since {losers} measure too little"
     return (
-        f"{' or '.join(losses)} of the stake (the mean loss of {losers}, "
-        f"since a stop of {EMERGENCY_STOP:.0%} or more, or none, measures nothing; "
+        f"{' or '.join(risks)} of the stake (the {what}, "
+        f"and a stop of {EMERGENCY_STOP:.0%} or more, or none, measures nothing; "
         "--risk names a better one)"
     )
 

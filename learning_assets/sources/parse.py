@@ -339,6 +339,7 @@ class RiskMeasure(StrEnum):
     STOP = "its stop loss"
     NAMED = "the named risk"
     MEAN_LOSS = "the mean loss of the losing trades"
+    EXCURSION = "the mean adverse excursion"
 
 
 def usable_stop(*stops: float | None) -> float | None:
@@ -356,12 +357,32 @@ def mean_loss(profit_ratios: Iterable[float]) -> float | None:
     return sum(losses) / len(losses) if losses else None
 
 
+FEWEST_LOSERS = 10
+"""Fewer losing trades than these measure no risk where anything else does."""
+
+
+def own_risk(
+    profit_ratios: Sequence[float], excursions: Sequence[float | None]
+) -> tuple[float, RiskMeasure] | None:
+    """What a strategy's own trades say of its risk, as a fraction of the stake.
+
+    The mean loss of its losers; of fewer than `FEWEST_LOSERS` the mean adverse excursion of all
+    its trades (how far the price went against them), where that is known: a strategy that sits
+    out its losses still took the risk. None without losers and excursions.
+    """
+    loss = mean_loss(profit_ratios)
+    known = [excursion for excursion in excursions if excursion is not None]
+    if sum(profit < 0 for profit in profit_ratios) < FEWEST_LOSERS and sum(known) > 0:
+        return sum(known) / len(known), RiskMeasure.EXCURSION
+    return None if loss is None else (loss, RiskMeasure.MEAN_LOSS)
+
+
 def measured_risk(
-    stop: float | None, named: float | None, loss: float | None
+    stop: float | None, named: float | None, own: tuple[float, RiskMeasure] | None
 ) -> tuple[float, RiskMeasure]:
     """The risk of a trade as a fraction of the stake, and how it was measured.
 
-    Its usable stop, else the risk that the user named, else the mean loss.
+    Its usable stop, else the risk that the user named, else what its strategy's trades say.
 
     Raises:
         RowError: NO_RISK where there is none of the three.
@@ -370,8 +391,8 @@ def measured_risk(
         return stop, RiskMeasure.STOP
     if named is not None:
         return named, RiskMeasure.NAMED
-    if loss is not None:
-        return loss, RiskMeasure.MEAN_LOSS
+    if own is not None:
+        return own
     raise RowError(
         Reason.NO_RISK,
         f"no stop loss below {EMERGENCY_STOP:.0%} and no losing trade to take the risk from: "

@@ -175,6 +175,17 @@ def test_an_emergency_stop_gives_way_to_the_mean_loss(tmp_path):
     assert "--risk" in note
 
 
+def test_a_strategy_that_sits_out_its_losses_is_measured_by_its_excursions(tmp_path):
+    stop = {"initial_stop_loss_ratio": -0.5, "open_rate": 100.0, "max_rate": 108.0}
+    long_trade = _trade("A/USDT", profit=0.06, min_rate=98.0, **stop)
+    short_trade = _trade("B/USDT", profit=0.03, is_short=True, min_rate=99.0, **stop)
+    source = _opened(tmp_path, long_trade, short_trade, stoploss=-0.99)
+    rows = {row.trade_id.split(":")[1]: row.rr for row in _rows(source)}
+    assert rows == pytest.approx({"A/USDT": 0.06 / 0.05, "B/USDT": 0.03 / 0.05})
+    (note,) = source.summary().notes
+    assert "0.0500 of the stake (the mean adverse excursion, since 0 losing trades" in note
+
+
 def test_a_named_risk_replaces_the_emergency_stop_only(tmp_path):
     emergency = _trade("A/USDT", profit=0.06, initial_stop_loss_ratio=-0.99)
     source = _opened(tmp_path, emergency, _trade("B/USDT"), stoploss=-0.99, risk=0.03)

@@ -225,9 +225,10 @@ def test_a_payload_keeps_what_was_there():
 
 
 def test_the_risk_is_the_stop_then_the_named_then_the_losses():
-    assert parse.measured_risk(0.1, 0.05, 0.02) == (0.1, RiskMeasure.STOP)
-    assert parse.measured_risk(None, 0.05, 0.02) == (0.05, RiskMeasure.NAMED)
-    assert parse.measured_risk(None, None, 0.02) == (0.02, RiskMeasure.MEAN_LOSS)
+    own = (0.02, RiskMeasure.MEAN_LOSS)
+    assert parse.measured_risk(0.1, 0.05, own) == (0.1, RiskMeasure.STOP)
+    assert parse.measured_risk(None, 0.05, own) == (0.05, RiskMeasure.NAMED)
+    assert parse.measured_risk(None, None, own) == own
     with pytest.raises(RowError, match="--risk") as caught:
         parse.measured_risk(None, None, None)
     assert caught.value.reason is Reason.NO_RISK
@@ -238,6 +239,15 @@ def test_an_emergency_stop_is_no_measure():
     assert parse.usable_stop(-0.5, -0.3) == 0.3
     assert parse.usable_stop(None, -0.499) == 0.499
     assert parse.usable_stop(-0.99, 0.0, None) is None
+
+
+def test_few_losers_give_way_to_the_adverse_excursion():
+    few, many = [0.1] * 20 + [-0.002], [0.1] * 20 + [-0.02] * parse.FEWEST_LOSERS
+    excursions = [0.03, 0.01, None]
+    assert parse.own_risk(few, excursions) == (pytest.approx(0.02), RiskMeasure.EXCURSION)
+    assert parse.own_risk(many, excursions) == (pytest.approx(0.02), RiskMeasure.MEAN_LOSS)
+    assert parse.own_risk(few, [None]) == (pytest.approx(0.002), RiskMeasure.MEAN_LOSS)
+    assert parse.own_risk([0.1], [0.0]) is None
 
 
 def test_the_mean_loss_counts_losers_only():
