@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from learning_assets.core.events import EventTable, from_frame
 from learning_assets.core.learn import Searched, learn_module, search
 from learning_assets.core.overrides import build_overrides
 from learning_assets.core.records import ClosedTrade, LessonStatus, Override
+from learning_assets.core.scope import ScopeSubset
 from learning_assets.sources.demo import Market, MarketSettings, PlantedEffect, frame_of, simulate
 from learning_assets.sources.detect import open_source
 
@@ -89,7 +92,7 @@ def planted(seed: int, **changes: object) -> Planted:
 
 
 def _found(
-    effect: PlantedEffect, made: Sequence[Override], aliases: dict[str, set[object]]
+    effect: PlantedEffect, made: Sequence[Override], aliases: Mapping[str, set[ScopeSubset]]
 ) -> bool:
     return any(
         o.group == effect.group
@@ -102,6 +105,8 @@ def _found(
 def _is_wrong(override: Override, market: Market) -> bool:
     """Whether the slice's true edge over the look-back is null or of the other sign."""
     true = market.true_edge_r(override.group, override.scope_subset)
+    if true is None:
+        return True
     return abs(true) < NULL_R or true * override.adjusted_edge_r < 0
 
 
@@ -186,7 +191,7 @@ def main() -> None:
     tasks: dict[str, tuple[Callable[[int], object], range]] = {
         "planted": (planted, args.seeds),
         **{
-            kind: ((lambda seed, k=kind: nothing(k, seed)), args.null_seeds)
+            kind: (partial(nothing, kind), args.null_seeds)
             for kind in ("empty", "shuffled", "rotated")
         },
     }
@@ -195,18 +200,12 @@ def main() -> None:
         chosen["real"] = (real(args.real), range(1, 21))
     rows = {name: list(_rows(task, seeds, name)) for name, (task, seeds) in chosen.items()}
     document = {
-        "machine": {"cores": len(_cores()), "python": platform.python_version()},
+        "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
         "date": datetime.now(UTC).date().isoformat(),
         "rows": {name: [asdict(row) for row in part] for name, part in rows.items()},  # type: ignore[call-overload]
         "summary": {name: summary_of(part) for name, part in rows.items()},  # type: ignore[arg-type]
     }
     print(json.dumps(document if args.json else document["summary"], indent=2))
-
-
-def _cores() -> set[int]:
-    import os
-
-    return os.sched_getaffinity(0)
 
 
 if __name__ == "__main__":

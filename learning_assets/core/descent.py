@@ -180,7 +180,7 @@ def strongest_task(d1, depth, n_min, codes, row_trade, y, noise, day, diagonal,
                 last_day, q, g, sums)  # fmt: skip
         for v in range(1, width):
             n = nt[v]
-            if n < n_min or nr[v] == pos.shape[0] or n == big_t:
+            if n < n_min or nr[v] == pos.shape[0] or big_t - n < n_min:
                 continue
             information = (n - q[v]) / noise - g[v] * g[v] / ones_total
             for b in range(columns):

@@ -471,7 +471,9 @@ class _Judge:
         d = self.described
         status = dict.fromkeys(active, LessonStatus.ACTIVE)
         evidence, cut = d.table.evidence[d.names], d.cutoff[d.names]
-        beyond = np.where(np.isfinite(cut), evidence**2 - cut**2, -np.inf)
+        others = d.found.group.n_trades - d.table.n[d.names]
+        testable = np.isfinite(cut) & (others >= self.config.n_min)
+        beyond = np.where(testable, evidence**2 - cut**2, -np.inf)
         order = np.argsort(-beyond, kind="stable")
         rows = [int(r) for r in d.names[order] if int(r) not in status]
         is_beyond = dict(zip(d.names[order].tolist(), (beyond[order] > 0).tolist(), strict=True))

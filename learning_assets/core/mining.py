@@ -185,7 +185,8 @@ def strongest(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int) 
 
     `y` is T × columns, in R; evidence² of a slice is its score statistic x'V⁻¹y with V of the
     day shock, squared and divided by its variance. Ties go to the slice found first: fewer
-    dimensions, then alphabetical. A group without testable slices gives scores of −1.
+    dimensions, then alphabetical. A slice and its complement both need `n_min` trades: few
+    trades are no evidence, on either side. A group without such slices gives scores of −1.
     """
     columns = y.shape[1]
     score = np.full((columns, 2 * depth), -1.0)

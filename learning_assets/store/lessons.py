@@ -233,11 +233,19 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return {name: finite(value) for name, value in row.items()}
 
 
-def save_calibrations(conn: Conn, module: str, calibrations: Sequence[Calibration]) -> None:
-    """Make `calibrations` the cached cut-offs of the module, in one transaction."""
+def save_calibrations(conn: Conn, calibrations: Sequence[Calibration]) -> None:
+    """Make `calibrations` the cached cut-offs of their groups, in one transaction.
+
+    Those of other groups stay: a search of one module calibrates some groups of the other too.
+    """
     with conn.transaction():
         table_lock(conn, LEARNING_CALIBRATIONS.name)
-        conn.execute("DELETE FROM learning_calibrations WHERE module = %s", [module])
+        for group in {calibration.group for calibration in calibrations}:
+            conn.execute(
+                "DELETE FROM learning_calibrations "
+                "WHERE (module, pattern_key, action_category) = (%s, %s, %s)",
+                group,
+            )
         rows = (_calibration_row(calibration) for calibration in calibrations)
         copy_rows(conn, LEARNING_CALIBRATIONS.name, _CALIBRATION_COLUMNS, rows)
 

@@ -156,10 +156,10 @@ def test_calibrations_come_back_as_they_were(conn: Conn) -> None:
     one = Calibration(GROUP, AS_OF, 6_000, (2.5, 3.75, 0.1 + 0.2, math.inf), 1.4, 0.07, 0.9, "k1")
     two = replace(one, group=GROUP._replace(action_category="add"), cutoffs=())
     dm = replace(one, group=GroupKey("dm", "dm.a.S1.b", "allocation"))
-    save_calibrations(conn, "pm", [one, two])
-    save_calibrations(conn, "dm", [dm])
+    save_calibrations(conn, [one, two])
+    save_calibrations(conn, [dm])
     assert calibrations(conn) == {c.group: c for c in (one, two, dm)}
     newer = replace(one, calibrated_at=AS_OF + timedelta(days=7))
-    save_calibrations(conn, "pm", [newer])
-    assert calibrations(conn, "pm") == {GROUP: newer}
+    save_calibrations(conn, [newer, dm])
+    assert calibrations(conn, "pm") == {GROUP: newer, two.group: two}
     assert calibrations(conn, "dm") == {dm.group: dm}

@@ -182,7 +182,7 @@ def twin_maxima(
     low, high = (np.full((y.shape[1], 2 * depth), -1.0) for _ in range(2))
     scores: list[dict[ScopeSubset, float]] = [{} for _ in range(y.shape[1])]
     for name, one in found.items():
-        if len(one.trades) == group.n_trades:
+        if group.n_trades - len(one.trades) < n_min:
             continue
         x = inside_of(group, events, one.trades).astype(float)
         for b in range(y.shape[1]):

@@ -1,0 +1,169 @@
+"""The main job as the command line runs it: the source looked at first, then everything once.
+
+Everything about the source is looked at before anything is written. The materialization itself
+is in `defs.run`, what is printed in `cli.summary`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from learning_assets.cli import demo
+from learning_assets.cli.book import check_addresses, existing_book, tables_up
+from learning_assets.cli.output import terminal
+from learning_assets.cli.run import Request
+from learning_assets.cli.summary import RunReport, report_of
+from learning_assets.defs.opening import (
+    DEMO,
+    STRANDS,
+    is_live,
+    learned_as_of,
+    open_source,
+    remembered_file,
+    remembered_strands,
+    strands_of,
+    window_of,
+)
+from learning_assets.errors import UserError
+from learning_assets.sources.base import SourceSummary
+from learning_assets.sources.demo import Market
+from learning_assets.sources.detect import SourceOptions
+from learning_assets.store import books, events, server
+from learning_assets.store.connection import connect
+from learning_assets.store.migrations import migrate
+from learning_assets.store.settings import Settings
+from learning_assets.store.sources import BookSource, current_source, remember_source
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A source that can be read: what the book will remember of it, and what it holds."""
+
+    remembered: BookSource
+    summary: SourceSummary
+    market: Market | None = None
+
+
+# --- the source, before anything is written ------------------------------------------------
+
+
+def run_main_job(request: Request, settings: Settings, now: datetime) -> RunReport:
+    """Take in, learn, publish, and report.
+
+    Raises:
+        UserError: for bad input; then nothing was written.
+    """
+    file = None if request.trades is None else _file(request, request.trades)
+    check_addresses(settings)
+    chosen = file or _without_file(request, settings, now)
+    with server.running(settings):
+        migrate(settings)
+        return _materialize(request, settings, chosen, now)
+
+
+def _file(request: Request, path: Path) -> Chosen:
+    options = SourceOptions.of(
+        path, risk=request.risk, mapping=request.mapping, force_scope=request.force_scope
+    )
+    source = options.open()
+    return Chosen(remembered_file(options, source), source.summary())
+
+
+def _without_file(request: Request, settings: Settings, now: datetime) -> Chosen:
+    if request.is_demo:
+        market = demo.market_before(now)
+        days = demo.days_of(market)
+        summary = SourceSummary(DEMO, "simulated market", len(market.trades), 0, days)
+        return Chosen(BookSource(DEMO, "simulated market"), summary, market)
+    return _strands(settings) if request.source == STRANDS else _remembered(settings)
+
+
+def _strands(settings: Settings) -> Chosen:
+    if settings.strands_url is None and not books.has_database(settings):
+        raise UserError(
+            "there is no database with ad_strands yet: name the one of the trading system in "
+            "LEARNING_STRANDS_URL"
+        )
+    with tables_up(settings) if settings.strands_url is None else nullcontext():
+        return Chosen(remembered_strands(settings), strands_of(settings).summary())
+
+
+def _remembered(settings: Settings) -> Chosen:
+    with existing_book(settings) as conn:
+        remembered = current_source(conn)
+        if remembered is None:
+            raise UserError(
+                f"the book {settings.book} has no source yet: give it one with "
+                f"`learning run --book {settings.book} --trades PATH`"
+            )
+        return Chosen(remembered, open_source(settings, remembered).summary())
+
+
+# --- the job ---------------------------------------------------------------------------------
+
+
+def _materialize(request: Request, settings: Settings, chosen: Chosen, now: datetime) -> RunReport:
+    if chosen.market is not None:
+        demo.write(settings, chosen.market)
+    live = is_live(chosen.remembered)
+    with connect(settings) as conn:
+        remember_source(conn, chosen.remembered)
+        stored = [] if live else events.days(conn)
+    first, last = window_of([*chosen.summary.days, *stored], now.date(), live=live)
+    with _progress(terminal(to_stderr=True)) as progress:
+        from learning_assets.defs.run import main_job  # Dagster takes a second to import
+
+        with main_job(settings, progress) as job:
+            job.take_in(first, last)
+            as_of = request.as_of or _as_of(settings, chosen, now, live=live)
+            for module in ("dm", "pm"):
+                job.learn(module, as_of)
+            job.publish(as_of)
+    with connect(settings) as conn:
+        return report_of(conn, settings.book, chosen.summary, as_of, job.seconds, chosen.market)
+
+
+def _as_of(settings: Settings, chosen: Chosen, now: datetime, *, live: bool) -> datetime:
+    if chosen.market is not None:
+        return chosen.market.settings.end
+    with connect(settings) as conn:
+        days: list[date] = events.days(conn)
+    return learned_as_of(days, now, live=live)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """A line per step with its time; where there is no terminal, once it is done."""
+    if not console.is_terminal:
+        yield partial(_timed, console)
+        return
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as shown:
+        yield partial(_spinning, shown)
+
+
+@contextmanager
+def _timed(console: Console, what: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    console.print(f"{what}: {time.perf_counter() - began:.1f} s")
+
+
+@contextmanager
+def _spinning(shown: Progress, what: str) -> Iterator[None]:
+    task = shown.add_task(what, total=1)
+    yield
+    shown.update(task, completed=1)

@@ -1,0 +1,1 @@
+"""Dagster: the assets, the jobs and the processes that run them. Nothing is computed here."""

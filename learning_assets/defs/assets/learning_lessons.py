@@ -1,0 +1,72 @@
+"""The asset `learning_lessons`: what was learned about each slice, by module."""
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.events import from_frame
+from learning_assets.core.learn import ModuleLearning, learn_module
+from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
+from learning_assets.defs.metadata import column_schema, of_lessons
+from learning_assets.defs.partitions import MODULES
+from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.store import events, lessons
+from learning_assets.store.connection import Conn
+from learning_assets.store.tables import LEARNING_LESSONS
+
+
+class AsOfConfig(dg.Config):
+    """Options of one run."""
+
+    as_of: str | None = None
+    """ISO time as of which to learn; by default what suits the source."""
+
+
+@dg.asset(
+    deps=[dg.AssetDep(pattern_trade_events, partition_mapping=dg.LastPartitionMapping())],
+    partitions_def=MODULES,
+    group_name="learning",
+    kinds={"postgres", "numba"},
+    pool="learning_lessons",
+    metadata=column_schema(LEARNING_LESSONS),
+    description="What was learned about each slice: which scopes earn more or less than usual.",
+)
+def learning_lessons(
+    context: dg.AssetExecutionContext, config: AsOfConfig, book: BookResource
+) -> dg.MaterializeResult[None]:
+    """Learn the lessons of one module from the trades closed before as_of."""
+    module, settings = context.partition_key, book.config
+    with clear_failures(), book.connect() as conn:
+        as_of = book.as_of(conn, config.as_of)
+        learned = learn_module(
+            from_frame(events.events_frame(conn, as_of, _since(as_of, settings))),
+            module,
+            settings,
+            as_of,
+            calibrations=lessons.calibrations(conn),
+            previous=lessons.lessons(conn, module),
+        )
+        _store(conn, learned, as_of)
+    when = dg.MetadataValue.timestamp(as_of)
+    return dg.MaterializeResult(metadata={"as of": when, **of_lessons(learned)})
+
+
+def _since(as_of: datetime, settings: LearningConfig) -> datetime:
+    return as_of - timedelta(days=settings.look_back_days)
+
+
+def _store(conn: Conn, learned: ModuleLearning, as_of: datetime) -> None:
+    """Lessons, what they were learned from, and the cut-offs: all or nothing."""
+    limit = learned.detection_limit
+    state = lessons.ModuleState(
+        events.events_digest(conn, as_of),
+        as_of,
+        learned.slices_tested,
+        learned.redundant_total,
+        {"n_trades": learned.n_trades, "detection_limit": None if limit is None else asdict(limit)},
+    )
+    with conn.transaction():
+        lessons.replace_lessons(conn, learned.module, as_of, learned.lessons, state)
+        lessons.save_calibrations(conn, learned.calibrations)

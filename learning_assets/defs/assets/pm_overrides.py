@@ -1,0 +1,43 @@
+"""The asset `pm_overrides`: the live set of multipliers, published whole or not at all."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from learning_assets.core.events import from_frame
+from learning_assets.core.overrides import build_overrides
+from learning_assets.core.records import LessonStatus
+from learning_assets.defs.assets.learning_lessons import AsOfConfig, learning_lessons
+from learning_assets.defs.metadata import column_schema, of_overrides
+from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.store import events, lessons, overrides
+from learning_assets.store.tables import PM_OVERRIDES
+
+INTERVAL = timedelta(hours=1)
+"""Between two publications; three of them decide when a set expires."""
+
+
+@dg.asset(
+    deps=[dg.AssetDep(learning_lessons, partition_mapping=dg.AllPartitionMapping())],
+    group_name="overrides",
+    kinds={"postgres"},
+    pool="learning_overrides",
+    metadata=column_schema(PM_OVERRIDES),
+    description="What the trading system should multiply its sizes by, and in which scopes.",
+)
+def pm_overrides(config: AsOfConfig, book: BookResource) -> dg.MaterializeResult[None]:
+    """Publish the overrides that the active lessons of both modules give."""
+    settings = book.config
+    with clear_failures(), book.connect() as conn:
+        as_of = book.as_of(conn, config.as_of)
+        since = as_of - timedelta(days=settings.look_back_days)
+        published = build_overrides(
+            lessons.lessons(conn, status=LessonStatus.ACTIVE),
+            from_frame(events.events_frame(conn, as_of, since)),
+            settings,
+            as_of,
+            book.now(),
+            INTERVAL,
+        )
+        set_id = overrides.publish(conn, published)
+    return dg.MaterializeResult(metadata=of_overrides(published, set_id))

@@ -1,0 +1,50 @@
+"""One function that puts the definitions together; a test may replace any part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from learning_assets.defs.assets.closed_trades import closed_trades
+from learning_assets.defs.assets.learning_lessons import learning_lessons
+from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
+from learning_assets.defs.assets.pm_overrides import pm_overrides
+from learning_assets.defs.resources import book_from_environment
+
+ASSETS = (closed_trades, pattern_trade_events, learning_lessons, pm_overrides)
+
+JOBS = (
+    dg.define_asset_job(
+        "events", [pattern_trade_events], description="Take in the closed trades of a day."
+    ),
+    dg.define_asset_job(
+        "lessons", [learning_lessons], description="Learn the lessons of a module."
+    ),
+    dg.define_asset_job("overrides", [pm_overrides], description="Publish the overrides."),
+    dg.define_asset_job(
+        "main",
+        [learning_lessons, pm_overrides],
+        description=(
+            "Learn the lessons of a module and publish the overrides. Events have partitions of "
+            "their own, so the job `events` comes before."
+        ),
+    ),
+)
+
+
+def build_definitions(
+    *,
+    assets: Sequence[Any] = ASSETS,
+    jobs: Sequence[Any] = JOBS,
+    resources: Mapping[str, Any] | None = None,
+    executor: dg.ExecutorDefinition = dg.in_process_executor,
+) -> dg.Definitions:
+    """The definitions of the project. The book is that of `LEARNING_BOOK` unless given."""
+    return dg.Definitions(
+        assets=assets,
+        jobs=jobs,
+        resources={"book": book_from_environment()} if resources is None else resources,
+        executor=executor,
+    )

@@ -1,0 +1,170 @@
+"""What an asset says about itself, for a person who reads it in the UI.
+
+Turns results into Dagster's metadata; nothing is computed beyond counting and ordering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from learning_assets.core.learn import DetectionLimit, ModuleLearning
+from learning_assets.core.records import Lesson, LessonStatus, OverrideSet, Reason
+from learning_assets.core.scope import signature
+from learning_assets.store.events import IngestResult
+from learning_assets.store.tables import Table
+
+TOP_ROWS = 20
+
+Metadata = Mapping[str, Any]
+Cell = str | int | float | bool | None
+
+
+def column_schema(table: Table) -> Metadata:
+    """The columns of a stored table, as the UI shows them."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            column.description,
+            dg.TableColumnConstraints(
+                nullable=column.nullable, unique=table.primary_key == (column.name,)
+            ),
+        )
+        for column in table.columns
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns)}
+
+
+def table_value(
+    columns: Mapping[str, str], rows: Sequence[Sequence[Cell]]
+) -> dg.TableMetadataValue:
+    """A small table: `columns` are name → type, `rows` in the same order."""
+    schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
+    records = [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows]
+    return dg.MetadataValue.table(records, schema)
+
+
+def limit_sentence(limit: DetectionLimit | None, *, found: bool) -> str:
+    """Which edge would have been found at least."""
+    if limit is None:
+        return "too few trades to test any slice"
+    would = f"an edge of at least {limit.edge_r:.2f} R in a slice of {limit.n:,} trades would have"
+    return f"{would} been found" if found else f"nothing found; {would} been found"
+
+
+def of_ingestion(result: IngestResult, n_trades: int, n_rejected: Mapping[Reason, int]) -> Metadata:
+    """What an ingestion did; `n_trades` and `n_rejected` are of the whole book."""
+    rows = [(str(reason), result.rejected[reason]) for reason in sorted(result.rejected)]
+    return {
+        "dagster/row_count": result.events,
+        "trades": result.trades,
+        "events": result.events,
+        "unchanged": result.unchanged,
+        "replaced": result.replaced,
+        "outdated": result.outdated,
+        "removed": result.removed,
+        "rejected": sum(result.rejected.values()),
+        "rejected by reason": table_value({"reason": "string", "rows": "int"}, rows),
+        "trades in the book": n_trades,
+        "rejected in the book": sum(n_rejected.values()),
+    }
+
+
+_LESSON_COLUMNS = {
+    "pattern": "string",
+    "category": "string",
+    "scope": "string",
+    "status": "string",
+    "n": "int",
+    "joint edge (R)": "float",
+    "± (R)": "float",
+    "delta_rr (R)": "float",
+    "q": "float",
+}
+
+
+def of_lessons(learning: ModuleLearning) -> Metadata:
+    """What was learned about a module."""
+    count = status_counts(learning.lessons)
+    return {
+        "dagster/partition_row_count": len(learning.lessons),
+        "trades": learning.n_trades,
+        "slices tested": learning.slices_tested,
+        **{str(status): n for status, n in count.items()},
+        "redundant, those not kept included": learning.redundant_total,
+        "detection limit": limit_sentence(
+            learning.detection_limit, found=count[LessonStatus.ACTIVE] > 0
+        ),
+        "strongest lessons": table_value(
+            _LESSON_COLUMNS, [_lesson_row(lesson) for lesson in _strongest(learning.lessons)]
+        ),
+    }
+
+
+def status_counts(lessons: Sequence[Lesson]) -> dict[LessonStatus, int]:
+    """How many lessons there are of each status."""
+    return {status: sum(x.status is status for x in lessons) for status in LessonStatus}
+
+
+def _strongest(lessons: Sequence[Lesson]) -> list[Lesson]:
+    order = list(LessonStatus)
+    ranked = sorted(lessons, key=lambda x: (order.index(x.status), -abs(x.edge_raw)))
+    return ranked[:TOP_ROWS]
+
+
+def _lesson_row(lesson: Lesson) -> list[Cell]:
+    return [
+        lesson.group.pattern_key,
+        lesson.group.action_category,
+        signature(lesson.scope_subset),
+        str(lesson.status),
+        lesson.stats.n,
+        rounded(lesson.joint_edge_r),
+        rounded(lesson.joint_se_r),
+        rounded(lesson.stats.delta_rr),
+        rounded(lesson.stats.q_value),
+    ]
+
+
+def rounded(value: float | None) -> float | None:
+    """Three digits after the point; None stays, and so does what is not finite as None."""
+    return None if value is None or value - value != 0 else round(value, 3)
+
+
+_OVERRIDE_COLUMNS = {
+    "pattern": "string",
+    "category": "string",
+    "scope": "string",
+    "n": "int",
+    "edge (R)": "float",
+    "multiplier": "float",
+    "confidence": "float",
+}
+
+
+def of_overrides(published: OverrideSet, set_id: int) -> Metadata:
+    """What was published."""
+    ranked = sorted(published.overrides, key=lambda o: -abs(o.multiplier - 1))
+    rows = [
+        (
+            o.group.pattern_key,
+            o.group.action_category,
+            signature(o.scope_subset),
+            o.n,
+            rounded(o.adjusted_edge_r),
+            rounded(o.multiplier),
+            rounded(o.confidence_score),
+        )
+        for o in ranked[:TOP_ROWS]
+    ]
+    return {
+        "dagster/row_count": len(published.overrides),
+        "set": set_id,
+        "as of": dg.MetadataValue.timestamp(published.as_of),
+        "expires": dg.MetadataValue.timestamp(published.expires_at),
+        **{f"expected: {name}": rounded(value) for name, value in published.expected.items()},
+        "overrides": table_value(_OVERRIDE_COLUMNS, rows),
+    }

@@ -1,0 +1,92 @@
+"""The book as a Dagster resource: connections, the source it remembers, and the clock.
+
+Where a book lives is worked out in `store.settings`, how a source is opened in `defs.opening`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from learning_assets.core.config import LearningConfig
+from learning_assets.defs.opening import is_live, learned_as_of
+from learning_assets.errors import UserError
+from learning_assets.store import connection
+from learning_assets.store.connection import Conn
+from learning_assets.store.events import days
+from learning_assets.store.settings import MAIN_BOOK, Settings, settings
+from learning_assets.store.sources import BookSource, current_source
+
+BOOK_VARIABLE = "LEARNING_BOOK"
+
+
+class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic in the value given
+    """One book. Addresses come from the environment, so that no secret shows in the UI."""
+
+    name: str = MAIN_BOOK
+
+    @property
+    def settings(self) -> Settings:
+        """Where the book lives."""
+        return settings(os.environ, self.name)
+
+    @property
+    def config(self) -> LearningConfig:
+        """The settings of the learning; tests have others."""
+        return LearningConfig.model_validate({})
+
+    @contextmanager
+    def connect(self) -> Iterator[Conn]:
+        """A connection to the tables of the book.
+
+        Raises:
+            UserError: where the database does not answer.
+        """
+        with connection.connect(self.settings) as conn:
+            yield conn
+
+    def source(self, conn: Conn) -> BookSource:
+        """The source that scheduled runs read.
+
+        Raises:
+            UserError: where the book has none yet.
+        """
+        found = current_source(conn)
+        if found is None:
+            raise UserError(
+                f"the book {self.name} has no source yet: give it one with "
+                f"`learning run --book {self.name} --trades PATH`"
+            )
+        return found
+
+    def as_of(self, conn: Conn, given: str | None) -> datetime:
+        """The moment of learning: `given` (ISO), else what suits the book's source."""
+        if given is not None:
+            return datetime.fromisoformat(given)
+        return learned_as_of(days(conn), self.now(), live=self._is_live(conn))
+
+    def _is_live(self, conn: Conn) -> bool:
+        found = current_source(conn)
+        return found is not None and is_live(found)
+
+    def now(self) -> datetime:
+        """The time; tests have another."""
+        return datetime.now(UTC)
+
+
+def book_from_environment() -> BookResource:
+    """The book that `LEARNING_BOOK` names, else main."""
+    return BookResource(name=dg.EnvVar(BOOK_VARIABLE).get_value() or MAIN_BOOK)
+
+
+@contextmanager
+def clear_failures() -> Iterator[None]:
+    """Turn bad input into a failure with one sentence, which nobody retries."""
+    try:
+        yield
+    except UserError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error

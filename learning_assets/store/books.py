@@ -1,0 +1,50 @@
+"""Whether a book exists and how much it holds, without making anything.
+
+What is in the rows is the business of the module of each table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from learning_assets.store.connection import Conn, database_name, open_database
+from learning_assets.store.migrations import VERSION_TABLE
+from learning_assets.store.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class BookSize:
+    """How much a book holds: distinct trades, events (actions), and the newest closing time."""
+
+    n_trades: int
+    n_events: int
+    newest_closed_at: datetime | None
+
+
+def has_database(settings: Settings) -> bool:
+    """Whether there is a database to ask: the user's own, or an embedded one made before."""
+    return settings.database_url is not None or (settings.data_folder / "PG_VERSION").exists()
+
+
+def recorded_revision(settings: Settings) -> str | None:
+    """The revision of the book's tables, None where the book has none. The server must be up.
+
+    Raises:
+        UserError: where the database does not answer.
+    """
+    with open_database(settings.learning_url, database_name(settings)) as conn:
+        name = f'"{settings.schema}".{VERSION_TABLE}'
+        if conn.execute("SELECT to_regclass(%s)", [name]).fetchone() == (None,):
+            return None
+        row = conn.execute(f"SELECT version_num FROM {name}").fetchone()
+    return None if row is None else str(row[0])
+
+
+def size(conn: Conn) -> BookSize:
+    """How much the book holds."""
+    row = conn.execute(
+        "SELECT count(DISTINCT trade_id), count(*), max(closed_at) FROM pattern_trade_events"
+    ).fetchone()
+    assert row is not None
+    return BookSize(*row)

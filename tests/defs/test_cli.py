@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from learning_assets.cli import main
+from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
+from learning_assets.sources.demo import MarketSettings, simulate, write_strands
+from learning_assets.store.books import recorded_revision
+from learning_assets.store.connection import connect, open_database
+from learning_assets.store.migrations import migrate
+from learning_assets.store.overrides import publish
+from learning_assets.store.settings import Settings, settings
+
+CSV_HEAD = "trade_id,closed_at,rr,pattern_key,action_category,scope.chain\n"
+VARIABLES = ("LEARNING_DATABASE_URL", "LEARNING_DAGSTER_URL", "LEARNING_STRANDS_URL")
+NOBODY = "postgresql://u:secret@127.0.0.1:1/x"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        def refuse(word: str) -> None:
+            raise AssertionError(f"{word} is no JSON number")
+
+        return json.loads(self.out, parse_constant=refuse)
+
+
+Learning = Callable[..., Outcome]
+
+
+@pytest.fixture
+def learning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Learning:
+    """The command, in this process, with a home that does not exist yet."""
+    for name in (*VARIABLES, "LEARNING_DEBUG", "DAGSTER_HOME", "DAGSTER_PG_URL", "LEARNING_BOOK"):
+        # Set before it is deleted, so that it is put back whatever the command does to it.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name in ("DAGSTER_EVENT_BATCH_SIZE", "DAGSTER_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("LEARNING_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return Outcome(end.value.code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def book(learning: Learning, server_env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a book that does not exist yet, on the tests' server."""
+    for name, value in server_env.items():
+        monkeypatch.setenv(name, value)
+    return f"cli{next(_numbers)}"
+
+
+def _csv(path: Path, n: int = 6, head: str = CSV_HEAD, bad: str = "") -> Path:
+    rows = [f"t{i},2026-01-{i + 1:02d}T12:00Z,{i % 3 - 1}.5,pm.a.b,entry,sol" for i in range(n)]
+    path.write_text(head + "\n".join(rows) + "\n" + bad)
+    return path
+
+
+def _write(name: str, text: str = "") -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return write
+
+
+def _nothing(folder: Path) -> None:
+    pass
+
+
+def _leaking(folder: Path) -> None:
+    _csv(folder / "x.csv", head=CSV_HEAD.replace("chain", "exit_reason"))
+
+
+def _fine(folder: Path) -> None:
+    _csv(folder / "x.csv")
+
+
+BAD: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
+    "no such path": (_nothing, ("run", "--trades", "gone.json"), "does not exist"),
+    "empty csv": (_write("x.csv"), ("run", "--trades", "x.csv"), "is empty"),
+    "empty json": (_write("x.json"), ("run", "--trades", "x.json"), "is empty"),
+    "json of another kind": (_write("x.json", '{"a": 1}'), ("run", "--trades", "x.json"), "export"),
+    "broken json": (_write("x.json", '{"a": '), ("run", "--trades", "x.json"), "x.json"),
+    "unknown kind": (_write("x.doc", "a"), ("run", "--trades", "x.doc"), "unknown kind"),
+    "after entry": (_leaking, ("run", "--trades", "x.csv"), "known only after the entry"),
+    "unknown option": (_nothing, ("run", "--bogus"), "No such option: --bogus"),
+    "unknown command": (_nothing, ("bogus",), "No such command"),
+    "no value": (_nothing, ("run", "--trades"), "requires an argument"),
+    "no number": (_fine, ("run", "--trades", "x.csv", "--risk", "much"), "--risk"),
+    "bad time": (_nothing, ("run", "--as-of", "yesterday"), "is no time"),
+    "future": (_nothing, ("run", "--as-of", "2999-01-01"), "lies in the future"),
+    "two sources": (_fine, ("run", "--trades", "x.csv", "--source", "strands"), "two sources"),
+    "unknown source": (_nothing, ("run", "--source", "sheets"), "is unknown"),
+    "risk of nothing": (_nothing, ("run", "--risk", "0.1"), "belong to --trades"),
+    "strands of nobody": (_nothing, ("run", "--source", "strands"), "LEARNING_STRANDS_URL"),
+    "bad book": (_fine, ("run", "--trades", "x.csv", "--book", "My Book"), "not allowed"),
+    "real into demo": (_fine, ("run", "--trades", "x.csv", "--book", "demo"), "simulated market"),
+    "no source": (_nothing, ("run", "--book", "other"), "holds nothing yet"),
+    "nothing to show": (_nothing, ("overrides",), "holds nothing yet"),
+    "bad status": (_nothing, ("lessons", "--status", "good"), "--status"),
+    "bad module": (_nothing, ("lessons", "--module", "xy"), "no module"),
+    "bad pattern": (_nothing, ("lookup", "pm.", "entry"), "pattern"),
+    "bad category": (_nothing, ("lookup", "pm.a.b", "allocation"), "category"),
+    "bad scope": (_nothing, ("lookup", "pm.a.b", "entry", "--scope", "{"), "no JSON"),
+    "scope a list": (_nothing, ("lookup", "pm.a.b", "entry", "--scope", "[]"), "no JSON object"),
+    "scope of lists": (_nothing, ("lookup", "a.b", "entry", "--scope", '{"a": []}'), "scope"),
+    "nothing to reset": (_nothing, ("reset", "--yes"), "holds nothing yet"),
+    "bad port": (_nothing, ("ui", "--port", "0"), "--port"),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=str)
+def test_bad_input_ends_with_one_sentence_and_writes_nothing(
+    learning: Learning, tmp_path: Path, case: str
+) -> None:
+    prepare, arguments, expected = BAD[case]
+    prepare(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    outcome = learning(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("learning: ")
+    assert outcome.err.count("\n") == 1
+    assert expected in outcome.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_database_that_does_not_answer(
+    learning: Learning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, NOBODY)
+    what = ["--source", "strands"]
+    if variable != "LEARNING_STRANDS_URL":
+        what = ["--trades", str(_csv(tmp_path / "x.csv"))]
+    outcome = learning("run", *what)
+    assert outcome.code == 2
+    assert variable in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert "secret" not in outcome.err
+    assert not (tmp_path / "home").exists()
+
+
+def test_debug_shows_the_traceback(learning: Learning) -> None:
+    outcome = learning("--debug", "run", "--trades", "gone.json")
+    assert outcome.code == 2
+    assert "Traceback" in outcome.err
+
+
+def test_columns_that_do_not_fit_give_a_mapping_to_send_to_a_file(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("id,when,R,setup\n1,2026-01-01,0.5,flag\n2,2026-01-02,-1,flag\n")
+    outcome = learning("run", "--trades", str(path), "--book", book)
+    assert outcome.code == 2
+    assert "--mapping" in outcome.err
+    proposal = tomllib.loads(outcome.out)
+    assert {"columns", "constants"} <= proposal.keys()
+
+
+def test_a_bad_row_is_rejected_and_the_rest_goes_on(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    path = _csv(tmp_path / "x.csv", bad="bad,2026-01-03,abc,pm.a.b,entry,sol\n")
+    outcome = learning("run", "--trades", str(path), "--book", book, "--json")
+    assert outcome.code == 0
+    report = outcome.document
+    assert report["trades"] == report["events"] == 6
+    assert report["rejected"] == {"bad_rr": 1}
+    assert report["as_of"] == "2026-01-07T00:00:00+00:00"
+    assert report["slices_tested"].keys() == {"pm", "dm"}
+    assert report["lessons"] == {"active": 0, "redundant": 0, "candidate": 0, "deprecated": 0}
+    assert report["overrides"] == []
+    assert report["seconds"].keys() == {"pattern_trade_events", "learning_lessons", "pm_overrides"}
+    assert "truth" not in report
+
+
+def test_a_book_remembers_its_source_and_takes_each_trade_once(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    first, second = _csv(tmp_path / "a.csv", 4), _csv(tmp_path / "b.csv", 6)
+    for path in (first, second):
+        assert learning("run", "--trades", str(path), "--book", book).code == 0
+    _csv(second, 8)
+    again = learning("run", "--book", book, "--json").document
+    assert again["trades"] == 8
+    assert again["source"]["location"] == str(second)
+
+
+def test_strands_are_read_up_to_now(
+    learning: Learning,
+    server_env: Mapping[str, str],
+    book: str,
+) -> None:
+    chosen = settings(server_env, book)
+    start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    market = simulate(
+        MarketSettings(
+            n_trades=120,
+            start=start - timedelta(days=10),
+            span_days=10,
+            n_effects=0,
+            n_dm_effects=0,
+        )
+    )
+    nowhere = learning("run", "--source", "strands", "--book", book)
+    assert nowhere.code == 2
+    assert "ad_strands" in nowhere.err
+    assert not exists(chosen)
+    with open_database(chosen.learning_url, "the tests") as conn:
+        written = write_strands(conn, market, "public")
+        try:
+            report = learning("run", "--source", "strands", "--book", book, "--json").document
+        finally:
+            conn.execute("DROP TABLE public.ad_strands")
+    assert report["trades"] == 120
+    assert report["rejected"] == {str(reason): n for reason, n in written.rejected.items()}
+    assert report["source"] == {"kind": "strands", "location": "public.ad_strands", "notes": []}
+    age = datetime.now(UTC) - datetime.fromisoformat(report["as_of"])
+    assert timedelta(0) <= age < timedelta(minutes=5)
+
+
+def exists(chosen: Settings) -> bool:
+    return recorded_revision(chosen) is not None
+
+
+def test_the_summary_says_what_could_have_been_found_and_fits_a_narrow_terminal(
+    learning: Learning, tmp_path: Path, book: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [
+        f"t{i},2026-01-{1 + i % 28:02d},{(i * 7) % 5 - 2},pm.a.b,entry,{'sol' if i % 2 else 'eth'}"
+        for i in range(120)
+    ]
+    path = tmp_path / "x.csv"
+    path.write_text(CSV_HEAD + "\n".join(rows) + "\n")
+    outcome = learning("run", "--trades", str(path), "--book", book)
+    assert outcome.code == 0
+    assert "pm: an edge of at least" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+
+
+def _publish(book: str, server_env: Mapping[str, str], age: timedelta) -> OverrideSet:
+    chosen = settings(server_env, book)
+    migrate(chosen)
+    at = datetime.now(UTC) - age
+    override = Override(
+        GroupKey("pm", "pm.a.b", "entry"),
+        (("chain", "sol"),),
+        1.4,
+        0.8,
+        0.99,
+        DecayState.INSUFFICIENT,
+        None,
+        200,
+        math.nan,
+        {"joint_edge_r": 0.8},
+    )
+    published = OverrideSet(at, at, at + timedelta(hours=6), (override,), {"total_size": 0.0})
+    with connect(chosen) as conn:
+        publish(conn, published)
+    return published
+
+
+@pytest.mark.parametrize(
+    ("age_hours", "scope", "status", "multiplier"),
+    [
+        (0, '{"chain": "sol", "tf": 1}', "ok", 1.4),
+        (0, '{"chain": "eth"}', "no_match", 1.0),
+        (7, '{"chain": "sol"}', "stale", 1.0),
+    ],
+)
+def test_lookup(
+    learning: Learning,
+    server_env: Mapping[str, str],
+    book: str,
+    age_hours: float,
+    scope: str,
+    status: str,
+    multiplier: float,
+) -> None:
+    _publish(book, server_env, timedelta(hours=age_hours))
+    ask = ("lookup", "pm.a.b", "entry", "--scope", scope, "--book", book)
+    answer = learning(*ask, "--json").document
+    assert (answer["status"], answer["multiplier"]) == (status, multiplier)
+    assert answer["set_id"] == 1
+    assert len(answer["matched"]) == (status != "no_match")
+    shown = learning(*ask)
+    assert shown.code == 0
+    assert f"× {multiplier:.3f}" in shown.out
+
+
+def test_both_forms_of_a_pattern_are_the_same(
+    learning: Learning, server_env: Mapping[str, str], book: str
+) -> None:
+    _publish(book, server_env, timedelta())
+    for pattern in ("pm.a.b", "a.b", "module=pm|pattern_key=a.b"):
+        ask = ("lookup", pattern, "entry", "--scope", '{"chain": "sol"}', "--book", book)
+        assert learning(*ask, "--json").document["status"] == "ok"
+
+
+def test_lookup_before_anything_was_published(
+    learning: Learning, server_env: Mapping[str, str], book: str
+) -> None:
+    migrate(settings(server_env, book))
+    answer = learning("lookup", "pm.a.b", "entry", "--book", book, "--json").document
+    assert (answer["status"], answer["multiplier"], answer["set_id"]) == ("no_overrides", 1.0, None)
+
+
+def test_overrides_and_lessons_print_rows(
+    learning: Learning, server_env: Mapping[str, str], book: str
+) -> None:
+    _publish(book, server_env, timedelta())
+    [row] = learning("overrides", "--book", book, "--json").document
+    assert row["q_value"] is None
+    assert row["multiplier"] == 1.4
+    statistics = {"n", "avg_rr", "variance", "delta_rr", "se", "p_value", "edge_raw"}
+    assert statistics | {"joint_edge_r", "scope_subset", "expires_at"} <= row.keys()
+    assert learning("lessons", "--book", book, "--json").document == []
+    assert "chain=sol" in learning("overrides", "--book", book).out
+
+
+def test_doctor(learning: Learning, tmp_path: Path, book: str) -> None:
+    ill = learning("doctor", "--book", book)
+    assert ill.code == 1
+    learning("run", "--trades", str(_csv(tmp_path / "x.csv")), "--book", book)
+    well = learning("doctor", "--book", book, "--json")
+    states = {finding["check"]: finding["state"] for finding in well.document}
+    assert well.code == 0
+    names = "database", "migrations", "history", "source", "events", "rejected", "overrides"
+    assert states == dict.fromkeys(names, "ok")
+    (tmp_path / "x.csv").unlink()
+    gone = learning("doctor", "--book", book)
+    assert gone.code == 1
+    assert "does not exist" in gone.out
+
+
+def test_doctor_makes_nothing(learning: Learning, tmp_path: Path) -> None:
+    assert learning("doctor").code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reset(
+    learning: Learning, tmp_path: Path, book: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning("run", "--trades", str(_csv(tmp_path / "x.csv")), "--book", book)
+    monkeypatch.setattr("typer.confirm", lambda *_args, **_options: False)
+    assert learning("reset", "--book", book).code == 0
+    assert "6 trades" in learning("doctor", "--book", book).out
+    assert learning("reset", "--book", book, "--yes").code == 0
+    after = learning("run", "--book", book)
+    assert after.code == 2
+    assert "has no source yet" in after.err

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import environ
+
+from learning_assets.defs.build import ASSETS, build_definitions
+from learning_assets.defs.resources import BookResource
+from learning_assets.store.tables import LEARNING_LESSONS, PATTERN_TRADE_EVENTS, PM_OVERRIDES
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions()
+
+
+def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    keys = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    snapshot = {
+        name: (
+            node.group_name,
+            node.is_materializable,
+            type(node.partitions_def).__name__,
+            sorted(parent.to_user_string() for parent in node.parent_keys),
+        )
+        for name, node in sorted(keys.items())
+    }
+    assert snapshot == {
+        "closed_trades": ("source", False, "NoneType", []),
+        "learning_lessons": (
+            "learning",
+            True,
+            "StaticPartitionsDefinition",
+            ["pattern_trade_events"],
+        ),
+        "pattern_trade_events": (
+            "events",
+            True,
+            "DailyPartitionsDefinition",
+            ["closed_trades"],
+        ),
+        "pm_overrides": ("overrides", True, "NoneType", ["learning_lessons"]),
+    }
+    jobs = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
+    assert jobs == {"events", "lessons", "overrides", "main"}
+
+
+def test_the_definitions_load(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_loading_warns_of_nothing() -> None:
+    code = (
+        "import warnings; warnings.simplefilter('ignore');"
+        "import dagster, dagster_postgres;"
+        "warnings.resetwarnings(); warnings.simplefilter('error');"
+        "warnings.filterwarnings('ignore', module='(numba|scipy|pandas|sqlalchemy)');"
+        "from learning_assets.defs import build, run, storage;"
+        "d = build.build_definitions(); dagster.Definitions.validate_loadable(d);"
+        "[d.resolve_job_def(j) for j in ('events', 'lessons', 'overrides', 'main')]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_days_go_on_to_today_and_the_newest_one_feeds_every_module(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    lessons, events = (
+        graph.get(dg.AssetKey(name)) for name in ("learning_lessons", "pattern_trade_events")
+    )
+    assert events.partitions_def is not None
+    newest = events.partitions_def.get_last_partition_key()
+    assert newest == datetime.now(UTC).date().isoformat()
+    mapping = graph.get_partition_mapping(lessons.key, events.key)
+    assert isinstance(mapping, dg.LastPartitionMapping)
+
+
+@pytest.mark.parametrize(
+    ("asset", "table"),
+    [
+        ("pattern_trade_events", PATTERN_TRADE_EVENTS),
+        ("learning_lessons", LEARNING_LESSONS),
+        ("pm_overrides", PM_OVERRIDES),
+    ],
+)
+def test_an_asset_shows_the_columns_of_its_table(
+    definitions: dg.Definitions, asset: str, table: object
+) -> None:
+    node = definitions.resolve_asset_graph().get(dg.AssetKey(asset))
+    schema = node.metadata["dagster/column_schema"]
+    value = getattr(schema, "schema", schema)
+    assert [c.name for c in value.columns] == list(table.column_names)  # type: ignore[attr-defined]
+
+
+def test_any_part_can_be_replaced() -> None:
+    other = build_definitions(assets=ASSETS[:1], jobs=(), resources={})
+    assert len(other.resolve_asset_graph().get_all_asset_keys()) == 1
+
+
+@pytest.mark.parametrize(("given", "name"), [(None, "main"), ("other", "other"), ("", "main")])
+def test_the_book_comes_from_the_environment(given: str | None, name: str) -> None:
+    with environ({"LEARNING_BOOK": given}):
+        book = (build_definitions().resources or {})["book"]
+    assert isinstance(book, BookResource)
+    assert book.name == name
