@@ -87,7 +87,7 @@ class SliceTable:
 
     def add(self, row: Mapping[str, Any], *cells: str) -> None:
         """Add the slice of a row of lessons, overrides or effects."""
-        pairs = [f"{dim}={value}" for dim, value in row["scope_subset"].items()]
+        pairs = [f"{dim}={value}" for dim, value in sorted(row["scope_subset"].items())]
         pattern, category = row["pattern_key"], row["action_category"]
         slice_cells = [pattern, category, "\n".join(pairs) or EVERYWHERE]
         if not self.is_wide:
