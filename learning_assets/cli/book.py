@@ -23,7 +23,7 @@ def settings_of(book: str | None) -> Settings:
     Raises:
         UserError: for a name or an address that cannot be one.
     """
-    return settings(os.environ, book or MAIN_BOOK)
+    return settings(os.environ, MAIN_BOOK if book is None else book)
 
 
 def check_addresses(chosen: Settings) -> None:

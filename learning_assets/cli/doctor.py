@@ -10,7 +10,7 @@ from functools import partial
 
 import typer
 
-from learning_assets.cli.book import nothing_yet, settings_of
+from learning_assets.cli.book import check_addresses, nothing_yet, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
 from learning_assets.defs.opening import open_source
 from learning_assets.errors import UserError
@@ -44,6 +44,7 @@ Check = Callable[[Settings], str]
 def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     """Look whether a book works; ends with 1 when something needs a person."""
     settings = settings_of(book)
+    check_addresses(settings)
     found = _findings(settings)
     if as_json:
         print_json([{"check": f.check, "state": f.state, "detail": f.detail} for f in found])

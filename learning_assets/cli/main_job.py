@@ -37,7 +37,7 @@ from learning_assets.errors import UserError
 from learning_assets.sources.base import SourceSummary
 from learning_assets.sources.demo import Market
 from learning_assets.sources.detect import SourceOptions
-from learning_assets.store import books, events, server
+from learning_assets.store import books, events, overrides, server
 from learning_assets.store.connection import connect
 from learning_assets.store.migrations import migrate
 from learning_assets.store.settings import Settings
@@ -65,7 +65,10 @@ def run_main_job(request: Request, settings: Settings, now: datetime) -> RunRepo
     file = None if request.trades is None else _file(request, request.trades)
     check_addresses(settings)
     chosen = file or _without_file(request, settings, now)
+    _refuse_nothing(chosen)
     with server.running(settings):
+        if request.as_of is not None:
+            _refuse_wrong_moment(request.as_of, request, settings, chosen)
         migrate(settings)
         return _materialize(request, settings, chosen, now)
 
@@ -106,6 +109,37 @@ def _remembered(settings: Settings) -> Chosen:
                 f"`learning run --book {settings.book} --trades PATH`"
             )
         return Chosen(remembered, open_source(settings, remembered).summary())
+
+
+def _refuse_nothing(chosen: Chosen) -> None:
+    """Raise where a file holds no usable trade: most likely it is not what was meant."""
+    found = chosen.summary
+    if found.n_trades == 0 and not is_live(chosen.remembered):
+        raise UserError(
+            f"no trade of {found.location} can be used ({found.n_rejected} rows rejected): look "
+            "at its outcomes, times and pattern keys, or name another file"
+        )
+
+
+def _refuse_wrong_moment(
+    as_of: datetime, request: Request, settings: Settings, chosen: Chosen
+) -> None:
+    """Raise where an as_of would take the live set back in time, or sees no trade."""
+    days, live = list(chosen.summary.days), None
+    if books.recorded_revision(settings) is not None:
+        with connect(settings) as conn:
+            days, live = [*days, *events.days(conn)], overrides.live(conn)
+    if live is not None and live.content.as_of > as_of and not request.is_demo:
+        raise UserError(
+            f"the book {settings.book} is live as of {live.content.as_of:%Y-%m-%d %H:%M} UTC and "
+            "its bot would get an older set: look into the past in a book of its own, "
+            f"--book {settings.book}_past"
+        )
+    if days and min(days) >= as_of.date():
+        raise UserError(
+            f"no trade closed before {as_of:%Y-%m-%d %H:%M} UTC: the first one closed on "
+            f"{min(days)}, so give a later --as-of"
+        )
 
 
 # --- the job ---------------------------------------------------------------------------------

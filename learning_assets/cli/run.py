@@ -64,7 +64,9 @@ def run(
     now = datetime.now(UTC)
     when = None if as_of is None else parse_as_of(as_of, now)
     unnamed = DEMO_BOOK if trades is None and source is None else MAIN_BOOK
-    request = Request(book or unnamed, trades, risk, mapping, force_scope, source, when)
+    request = Request(
+        unnamed if book is None else book, trades, risk, mapping, force_scope, source, when
+    )
     _check(request)
     # What follows takes seconds to import, and the other commands do without it.
     from learning_assets.cli.main_job import run_main_job

@@ -24,6 +24,7 @@ from learning_assets.core.residual import (
     drop_weak,
     exchange,
     fit_jointly,
+    noise_of,
 )
 from learning_assets.core.scope import ScopeSubset
 
@@ -51,7 +52,8 @@ class Block:
 
     `y` (length T of the group, R) is the outcome minus the baseline, `taken` the slices so far,
     `cut` the cut-offs, `effect` (all trades of the events) what the taken slices explain.
-    `is_cached` means that the cut-offs came from an earlier run and stay.
+    `is_cached` means that the cut-offs came from an earlier run and stay; the noise that evidence
+    is measured in is always today's.
     """
 
     group: Group
@@ -92,10 +94,10 @@ class JointSearch:
         return Search(block.group, y, self.limits.n_min, depth, self.limits.winsor)
 
     def _calibrated(self, blocks: Sequence[Block], i: int) -> Block:
-        block = blocks[i]
-        if block.is_cached:
-            return block
-        return replace(block, cut=self.calibrate(self.search_of(blocks, i), block.taken))
+        block, search = blocks[i], self.search_of(blocks, i)
+        if not block.is_cached:
+            return replace(block, cut=self.calibrate(search, block.taken))
+        return replace(block, cut=Cutoffs(_cut(block).by_cell, noise_of(search, block.taken)))
 
     def _refit(self, blocks: list[Block]) -> list[Block]:
         """Effects of all blocks given each other's."""

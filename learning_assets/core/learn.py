@@ -230,12 +230,16 @@ class _Task:
         """Chance per cell that keeps the module at its family-wise error (Šidák)."""
         return -math.expm1(math.log1p(-self.config.family_wise_error) / self.cells[module])
 
-    def settings(self, module: str) -> str:
-        """What a cached calibration must have been made with. A few cells more change little."""
+    def settings(self, module: str, y: Floats) -> str:
+        """What a cached calibration must have been made with.
+
+        A few cells more change little; outcomes that spread by a fifth more or less do.
+        """
         c = self.config
+        spread = round(4 * math.log2(float(winsorised(y, c.winsor).std())))
         return (
             f"{c.n_min},{c.max_scope_dims},{c.family_wise_error:g},{c.rotations},{c.winsor:g},"
-            f"{c.look_back_days},{c.seed},{round(math.log2(self.cells[module]))}"
+            f"{c.look_back_days},{c.seed},{round(math.log2(self.cells[module]))},{spread}"
         )
 
     def joint(self, keys: Sequence[GroupKey], taken_out: Floats) -> list[Block]:
@@ -270,7 +274,7 @@ class _Task:
         y = (self.events.rr - taken_out)[group.trades] - baseline_r
         old = self.cached.get(group.key)
         cut = None
-        if old is not None and self._still_good(old, group):
+        if old is not None and self._still_good(old, group, y):
             shock = DayShock(old.noise_variance, old.day_variance, old.day_autocorrelation)
             cut = Cutoffs(old.cutoffs, shock)
         return Block(group, y, np.zeros(self.events.n_trades), (), cut, cut is not None)
@@ -281,7 +285,7 @@ class _Task:
         key = block.group.key
         assert block.cut is not None
         search = self._searcher().search_of(blocks, i)
-        cached = self.cached[key] if block.is_cached else self._calibration(block.group, block.cut)
+        cached = self.cached[key] if block.is_cached else self._calibration(block, block.cut)
         fit = fit_jointly(search, block.taken, block.cut.shock)
         return GroupSearch(search, block.cut, fit, cached)
 
@@ -318,26 +322,26 @@ class _Task:
                 kept.append(s)
         return replace(block, taken=tuple(kept))
 
-    def _still_good(self, old: Calibration, group: Group) -> bool:
+    def _still_good(self, old: Calibration, group: Group, y: Floats) -> bool:
         age = self.as_of - old.calibrated_at
         grown = abs(group.n_trades - old.n_trades) / old.n_trades
         return (
-            old.settings == self.settings(group.key.module)
+            old.settings == self.settings(group.key.module, y)
             and len(old.cutoffs) == 2 * min(self.config.max_scope_dims, len(group.dims))
             and timedelta(0) <= age < timedelta(days=self.config.calibration_days)
             and grown < self.config.calibration_growth
         )
 
-    def _calibration(self, group: Group, cut: Cutoffs) -> Calibration:
+    def _calibration(self, block: Block, cut: Cutoffs) -> Calibration:
         return Calibration(
-            group.key,
+            block.group.key,
             self.as_of,
-            group.n_trades,
+            block.group.n_trades,
             cut.by_cell,
             cut.shock.noise_variance,
             cut.shock.day_variance,
             cut.shock.day_autocorrelation,
-            self.settings(group.key.module),
+            self.settings(block.group.key.module, block.y),
         )
 
     def _rng(self, key: GroupKey) -> np.random.Generator:
@@ -511,7 +515,7 @@ class _Judge:
             group,
             scope_subset,
             status,
-            self._stats(row),
+            self._stats(row, place),
             m,
             edge_raw(delta, n, (m.time, m.field, m.recurrence, m.variance)),
             None if place is None else float(fit.edge_r[place]),
@@ -520,9 +524,10 @@ class _Judge:
             explained,
         )
 
-    def _stats(self, row: int) -> SliceStats:
+    def _stats(self, row: int, place: int | None) -> SliceStats:
         d, t = self.described, self.described.table
         delta, se = float(t.delta[row]), float(t.se[row])
+        evidence, cutoff = self._decided_by(row, place)
         return SliceStats(
             n=int(t.n[row]),
             avg_rr=float(t.mean[row]),
@@ -532,9 +537,17 @@ class _Judge:
             z=delta / se if se > 0 else math.nan,
             p_value=float(d.p_value[row]),
             q_value=float(self.q[row]),
-            evidence=float(t.evidence[row]),
-            cutoff=float(d.cutoff[row]),
+            evidence=evidence,
+            cutoff=cutoff,
         )
+
+    def _decided_by(self, row: int, place: int | None) -> tuple[float, float]:
+        """Evidence and cut-off: in the joint fit for what was kept, else of the slice alone."""
+        d = self.described
+        if place is None:
+            return float(d.table.evidence[row]), float(d.cutoff[row])
+        joint = float(d.found.fit.evidence[place])
+        return joint, d.found.cut.of(d.found.fit.slices[place], joint)
 
     def _explained_by(self, row: int, active: Mapping[int, int]) -> tuple[str, ...]:
         """The active lessons whose trades go with those of the slice, closest first."""
@@ -606,14 +619,17 @@ def _with_deprecated(
         if key not in was_active or lesson.status in _DECIDED:
             yield lesson
         else:
-            reason = (
-                f"no longer kept: evidence {lesson.stats.evidence:.2f} against a cut-off of "
-                f"{lesson.stats.cutoff:.2f}, or explained by others"
-            )
-            yield replace(lesson, status=LessonStatus.DEPRECATED, reason=reason)
+            yield replace(lesson, status=LessonStatus.DEPRECATED, reason=_why_dropped(lesson))
     for key, lesson in was_active.items():
         if key not in now:
             yield _gone(lesson, searched)
+
+
+def _why_dropped(lesson: Lesson) -> str:
+    if lesson.status is LessonStatus.REDUNDANT:
+        return f"no longer kept: explained by {', '.join(lesson.explained_by)}"
+    evidence, cutoff = lesson.stats.evidence, lesson.stats.cutoff
+    return f"no longer kept: evidence {evidence:.2f} against a cut-off of {cutoff:.2f}"
 
 
 def _gone(lesson: Lesson, searched: Searched) -> Lesson:

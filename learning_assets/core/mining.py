@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +30,9 @@ Ints = NDArray[np.int64]
 MAX_DEPTH = 4
 """Deepest descent that the buffers are laid out for."""
 
-_THREADS = 2
+_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at import
+"""As many as there are processors for this process; results do not depend on it."""
+
 _NEAR_DAYS = 32
 
 

@@ -122,7 +122,8 @@ class SliceStats:
 
     `se` is clustered by UTC closing day, `z` = delta_rr / se, `p_value` two-sided from a normal
     table and `q_value` (Benjamini–Hochberg over the module) are for reading. What decides is
-    `evidence` (z under the day-shock model) against the calibrated `cutoff`.
+    `evidence` (z under the day-shock model) against the calibrated `cutoff`: of an active lesson
+    in the joint fit, of any other of the slice alone.
     """
 
     n: int

@@ -192,6 +192,14 @@ def drop_weak(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[Sc
     return taken
 
 
+def noise_of(search: Search, slices: Sequence[ScopeSubset]) -> DayShock:
+    """The noise that the slices leave, with its daily shock."""
+    shock = fit_day_shock(search.y, search.group.day)
+    for _ in range(_SHOCK_STEPS):
+        shock = fit_day_shock(_residual(search, slices, shock), search.group.day)
+    return shock
+
+
 def calibrate(
     search: Search,
     slices: Sequence[ScopeSubset],
@@ -201,10 +209,8 @@ def calibrate(
     rng: np.random.Generator,
 ) -> Cutoffs:
     """Cut-offs on what the slices leave unexplained."""
-    shock = fit_day_shock(search.y, search.group.day)
-    for _ in range(_SHOCK_STEPS):
-        residual = _residual(search, slices, shock)
-        shock = fit_day_shock(residual, search.group.day)
+    shock = noise_of(search, slices)
+    residual = _residual(search, slices, shock)
     by_cell = slice_cutoffs(
         search.group,
         residual,

@@ -6,6 +6,7 @@ at once is the business of `core.mining`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 Scope = Mapping[str, str]
@@ -39,6 +40,19 @@ KNOWN_AFTER_ENTRY = frozenset(
     }
 )
 """Names that exist only once a trade is under way: as scope they would leak the outcome."""
+
+
+_AFTER_ENTRY_WORDS = (
+    *("exit", "close", "sell", "profit", "pnl", "rpnl", "hold", "duration"),
+    *("max_rate", "min_rate", "max_profit", "max_loss", "max_drawdown", "realized", "realised"),
+)
+"""What names begin with that say something of the end or the course of a trade."""
+
+
+def is_known_after_entry(name: str) -> bool:
+    """Whether a dimension of this name can only be known once the trade is under way."""
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return plain in KNOWN_AFTER_ENTRY or plain.startswith(_AFTER_ENTRY_WORDS)
 
 
 def normalise_value(value: object) -> str | None:

@@ -40,7 +40,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
-from learning_assets.core.scope import KNOWN_AFTER_ENTRY, normalise_scope
+from learning_assets.core.scope import is_known_after_entry, normalise_scope
 from learning_assets.errors import UserError
 from learning_assets.sources.base import RegimeReading
 from learning_assets.sources.parse import (
@@ -133,10 +133,15 @@ class ColumnMapping:
 class _Table:
     """A file as read. `first_row` is the number that a person sees at its first row of data."""
 
-    name: str
+    path: Path
     columns: tuple[str, ...]
     rows: Sequence[Sequence[object]]
     first_row: int
+
+    @property
+    def name(self) -> str:
+        """The file's name, for sentences."""
+        return self.path.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +256,7 @@ def _parquet(path: Path, content: bytes) -> _Table:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a readable Parquet file ({reason})") from None
     names = tuple(name.strip() for name in found.column_names)
-    return _Table(path.name, names, list(zip(*columns, strict=True)), first_row=1)
+    return _Table(path, names, list(zip(*columns, strict=True)), first_row=1)
 
 
 def _csv(path: Path, content: bytes) -> _Table:
@@ -268,7 +273,7 @@ def _csv(path: Path, content: bytes) -> _Table:
     columns = tuple(column.strip() for column in header)
     if not any(columns):
         raise UserError(f"{path} has no header: its first line must name the columns")
-    return _Table(path.name, columns, rows if any(rows) else [], first_row=2)
+    return _Table(path, columns, rows if any(rows) else [], first_row=2)
 
 
 def _records(text: str) -> list[list[str]]:
@@ -429,7 +434,7 @@ def _listed(columns: Sequence[str]) -> str:
 def _refuse_leaks(mapping: ColumnMapping, path: Path) -> None:
     for dimension, column in mapping.scope.items():
         for name in (dimension, column.removeprefix(SCOPE_PREFIX)):
-            if name.lower() in KNOWN_AFTER_ENTRY:
+            if is_known_after_entry(name):
                 raise UserError(
                     f"{name!r} cannot be a scope dimension of {path}: it is known only after the "
                     "entry, so what is learned from it cannot be used at the next one; "
@@ -438,6 +443,16 @@ def _refuse_leaks(mapping: ColumnMapping, path: Path) -> None:
 
 
 # Rows → lines
+
+
+def _action_id(
+    trade: str, key: str, kind: str, scope: Mapping[str, str], seen: Counter[str]
+) -> str:
+    """An id that says what the action is, not where its row stood; repeats are counted."""
+    content = "|".join([key, kind, *(f"{dim}={value}" for dim, value in sorted(scope.items()))])
+    name = f"{trade}/{kind}-{zlib.crc32(content.encode()):08x}"
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}-{seen[name]}"
 
 
 class _Reader:
@@ -485,16 +500,16 @@ class _Reader:
             at = self._utc(self._value("closed_at", values))
             check_closed_at(at)
             closed_at = at
-            return self._usable(number, values, name, at, ordinals[name])
+            return self._usable(number, values, name, at, ordinals)
         except RowError as error:
             # By id and ordinal where they are known: row numbers shift when rows are inserted.
             place = f"row {number}" if name is None else f"{name}:{ordinals[name]}"
-            row_id = f"{self._table.name}:{place}"
+            row_id = f"{self._table.path}:{place}"
             raw, where = _raw(self._table, values), f"row {number} of {self._table.name}"
             return rejected(row_id, error, raw, trade=name, closed_at=closed_at, where=where)
 
     def _usable(
-        self, number: int, values: Sequence[object], name: str, at: datetime, ordinal: int
+        self, number: int, values: Sequence[object], name: str, at: datetime, ordinals: Counter[str]
     ) -> _Line:
         opened_at = self._optional_utc(self._value("opened_at", values))
         check_order(opened_at, at)
@@ -511,7 +526,7 @@ class _Reader:
             self._number("payback_hours", values),
             self._outcome(values),
             self._stop(values),
-            Action(f"{name}/{ordinal}", module, key, kind, in_scope),
+            Action(_action_id(name, key, kind, in_scope, ordinals), module, key, kind, in_scope),
             values,
         )
 
@@ -631,7 +646,7 @@ def _conflict(table: _Table, lines: Sequence[_Line]) -> RejectedRow:
     )
     times = {line.closed_at for line in lines}
     return rejected(
-        f"{table.name}:{lines[0].trade_id}",
+        f"{table.path}:{lines[0].trade_id}",
         error,
         {"rows": [payload(_raw(table, line.values)) for line in shown]},
         trade=lines[0].trade_id,
@@ -765,7 +780,6 @@ _KNOWN_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _PATTERN_PARTS: Final = (("strategy",), ("side", "direction"), ("enter_tag", "buy_tag", "tag"))
 _ID_PARTS: Final = (("strategy",), ("pair", "symbol", "ticker", "asset"), ("side", "direction"))
-_AFTER_ENTRY_WORDS: Final = ("exit", "close", "sell", "profit", "pnl", "max_", "min_", "duration")
 _NO_CONTEXT_WORDS: Final = ("id", "uuid", "file", "comment", "note", "notes")
 _SIMILAR: Final = 0.85
 _MAX_SCOPE_VALUES: Final = 200
@@ -845,7 +859,7 @@ def _proposed_scope(
     held = {names[0] for names in guessed.values() if len(names) == 1}
     held |= {*guessed.get("pattern_key", ())}  # the pattern is learned as such
     free = [name for name in columns if name and name not in held]
-    late = [name for name in free if _is_late(name)]
+    late = [name for name in free if is_known_after_entry(name)]
     dimensions = [
         name
         for place, name in enumerate(columns)
@@ -859,11 +873,6 @@ def _proposed_scope(
     if late:
         lines.append(f"# Left out, known only after the entry: {', '.join(map(_toml, late))}")
     return [*lines, f"scope = {_toml(dimensions)}"]
-
-
-def _is_late(name: str) -> bool:
-    plain = _plain_name(name)
-    return plain in KNOWN_AFTER_ENTRY or plain.startswith(_AFTER_ENTRY_WORDS)
 
 
 def _looks_like_dimension(values: Sequence[object]) -> bool:

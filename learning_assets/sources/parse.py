@@ -358,7 +358,8 @@ def mean_loss(profit_ratios: Iterable[float]) -> float | None:
 
 
 FEWEST_LOSERS = 10
-"""Fewer losing trades than these measure no risk where anything else does."""
+MANY_TRADES = 100
+"""So few losing trades among so many measure no risk."""
 
 
 def own_risk(
@@ -366,14 +367,16 @@ def own_risk(
 ) -> tuple[float, RiskMeasure] | None:
     """What a strategy's own trades say of its risk, as a fraction of the stake.
 
-    The mean loss of its losers; of fewer than `FEWEST_LOSERS` the mean adverse excursion of all
-    its trades (how far the price went against them), where that is known: a strategy that sits
-    out its losses still took the risk. None without losers and excursions.
+    The mean loss of its losers. A strategy that sits out its losses still took the risk: fewer
+    than `FEWEST_LOSERS` losers in at least `MANY_TRADES` trades measure nothing, but the mean
+    adverse excursion of all its trades does (how far the price went against them). None where
+    that is unknown too, and where none lost.
     """
     loss = mean_loss(profit_ratios)
     known = [excursion for excursion in excursions if excursion is not None]
-    if sum(profit < 0 for profit in profit_ratios) < FEWEST_LOSERS and sum(known) > 0:
-        return sum(known) / len(known), RiskMeasure.EXCURSION
+    losers = sum(profit < 0 for profit in profit_ratios)
+    if losers < FEWEST_LOSERS and (losers == 0 or len(profit_ratios) >= MANY_TRADES):
+        return (sum(known) / len(known), RiskMeasure.EXCURSION) if sum(known) > 0 else None
     return None if loss is None else (loss, RiskMeasure.MEAN_LOSS)
 
 
@@ -395,7 +398,7 @@ def measured_risk(
         return own
     raise RowError(
         Reason.NO_RISK,
-        f"no stop loss below {EMERGENCY_STOP:.0%} and no losing trade to take the risk from: "
+        f"no stop loss below {EMERGENCY_STOP:.0%} and too few losing trades to take the risk from: "
         "name the risk of a trade, e.g. --risk 0.05",
     )
 

@@ -19,7 +19,7 @@ from psycopg import Connection, sql
 from psycopg.rows import tuple_row
 
 from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
-from learning_assets.core.scope import KNOWN_AFTER_ENTRY, normalise_value
+from learning_assets.core.scope import is_known_after_entry, normalise_value
 from learning_assets.errors import UserError
 from learning_assets.sources import parse
 from learning_assets.sources.base import RegimeReading, SourceSummary
@@ -406,7 +406,7 @@ class _Reader:
         for synonym, dimension in SYNONYMS.items():
             if synonym in scope:
                 scope.setdefault(dimension, scope.pop(synonym))
-        leaking = KNOWN_AFTER_ENTRY & scope.keys()
+        leaking = {dim for dim in scope if is_known_after_entry(dim)}
         self.left_out |= leaking
         return {d: v for d, v in scope.items() if d not in leaking} if leaking else scope
 

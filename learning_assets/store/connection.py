@@ -45,9 +45,10 @@ def _with_timeout(url: str) -> str:
 
 def _no_answer(url: str, named: str, message: str) -> str:
     parts = conninfo_to_dict(url)
-    where = f"{parts.get('host', 'localhost')}/{parts.get('dbname', '')}"
+    port = f":{parts['port']}" if parts.get("port") else ""
+    where = f"{parts.get('host', 'localhost')}{port}/{parts.get('dbname', '')}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    reason = lines[-1] if lines else "no reason given"
+    reason = lines[0] if lines else "no reason given"
     if parts.get("password"):
         reason = reason.replace(str(parts["password"]), "***")
     return (

@@ -210,7 +210,7 @@ def _multipliers(document: dict[str, Any]) -> Multipliers:
 def lesson_rows(
     conn: Conn, module: str | None = None, status: LessonStatus | None = None
 ) -> list[dict[str, Any]]:
-    """The lessons as flat rows for JSON: the table's columns, then the statistics by name.
+    """The lessons as rows for JSON: the table's columns, then the statistics again by name.
 
     The four multipliers and what they were made from are called `multiplier_time`, `…_field`
     and so on. Numbers that are not finite are None, times are ISO text. Active lessons come
@@ -228,7 +228,7 @@ def lesson_rows(
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     stats: dict[str, Any] = row.pop("stats")
     multipliers: dict[str, Any] = stats.pop("multipliers")
-    row |= stats
+    row |= {"stats": {name: finite(value) for name, value in stats.items()}, **stats}
     row |= {f"multiplier_{name}": value for name, value in multipliers.items()}
     return {name: finite(value) for name, value in row.items()}
 

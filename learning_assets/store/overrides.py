@@ -1,6 +1,6 @@
 """Sets of overrides: published whole or not at all, the live one in a table of its own.
 
-What an override should be is the business of `core`; how a bot looks one up, of `runtime`.
+What an override should be is the business of `core`.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from learning_assets.store.settings import Settings
 DATABASES = ("learning", "dagster")
 POSTGRES_VERSION = "18"
 START_TIMEOUT_SECONDS = 60
+_ENDING_STEPS, _ENDING_STEP_SECONDS = 100, 0.05
 _SERVER_USER_OF_ROOT = "pgserver"
 _OTHERS_MAY_TRAVERSE = stat.S_IXGRP | stat.S_IXOTH
 _EVERYBODY_MAY_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
@@ -243,12 +244,23 @@ def _forget_dead_server(settings: Settings) -> None:
     if not file.exists():
         return
     first = file.read_text().split("\n", 1)[0].strip()
-    if first.isdigit() and _is_postgres(int(first)):
+    if first.isdigit() and not _has_ended(int(first), settings):
         return
     psutil.wait_procs(_rest_of_server(settings.data_folder), timeout=10)
     if not _rest_of_server(settings.data_folder):
         (settings.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         file.unlink(missing_ok=True)
+
+
+def _has_ended(pid: int, settings: Settings) -> bool:
+    """Whether that server is gone; one that was killed takes a moment to end."""
+    for _ in range(_ENDING_STEPS):
+        if not _is_postgres(pid):
+            return True
+        if is_running(settings):
+            return False
+        time.sleep(_ENDING_STEP_SECONDS)
+    return False
 
 
 def _is_postgres(pid: int) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning_assets.core.records import ClosedTrade, Reason
+from learning_assets.core.records import RR_LIMIT, ClosedTrade, Reason
 from learning_assets.errors import UserError
 from learning_assets.sources.detect import SourceOptions, open_source
 from learning_assets.sources.files import (
@@ -132,7 +132,11 @@ def test_a_bad_action_does_not_take_its_trade_along(tmp_path):
     (trade,) = [row for row in rows if isinstance(row, ClosedTrade)]
     (bad,) = [row for row in rows if not isinstance(row, ClosedTrade)]
     assert len(trade.actions) == 1
-    assert (bad.reason, bad.trade_id, bad.row_id) == (Reason.BAD_CATEGORY, None, "trades.csv:t1:2")
+    assert (bad.reason, bad.trade_id, bad.row_id) == (
+        Reason.BAD_CATEGORY,
+        None,
+        f"{tmp_path / 'trades.csv'}:t1:2",
+    )
 
 
 def test_blank_lines_are_nothing(tmp_path):
@@ -496,7 +500,12 @@ def test_the_real_file_is_usable_as_proposed(tmp_path):
     rows = _rows(source)
     trades = [row for row in rows if isinstance(row, ClosedTrade)]
     rejected = [row for row in rows if not isinstance(row, ClosedTrade)]
-    assert {row.reason for row in rejected} == {Reason.CONFLICTING_ROWS}
-    conflicting = sum(len(row.payload["rows"]) for row in rejected)
-    assert len(trades) + conflicting == len(read_table(GENETRADER).rows) == 12_585
-    assert len({trade.actions[0].pattern_key for trade in trades}) == 31
+    conflicts = [row for row in rejected if row.reason is Reason.CONFLICTING_ROWS]
+    no_risk = [row for row in rejected if row.reason is Reason.NO_RISK]
+    assert len(conflicts) + len(no_risk) == len(rejected)
+    n_rows = len(trades) + len(no_risk) + sum(len(row.payload["rows"]) for row in conflicts)
+    assert n_rows == len(read_table(GENETRADER).rows) == 12_585
+    assert max(abs(trade.rr) for trade in trades) < RR_LIMIT
+    named = open_source(GENETRADER, mapping=_mapping(tmp_path, caught.value.proposal), risk=0.05)
+    used = [row for row in _rows(named) if isinstance(row, ClosedTrade)]
+    assert len({trade.actions[0].pattern_key for trade in used}) == 31

@@ -242,11 +242,13 @@ def test_an_emergency_stop_is_no_measure():
 
 
 def test_few_losers_give_way_to_the_adverse_excursion():
-    few, many = [0.1] * 20 + [-0.002], [0.1] * 20 + [-0.02] * parse.FEWEST_LOSERS
+    few = [0.1] * parse.MANY_TRADES + [-0.002]
+    many = [0.1] * parse.MANY_TRADES + [-0.02] * parse.FEWEST_LOSERS
     excursions = [0.03, 0.01, None]
     assert parse.own_risk(few, excursions) == (pytest.approx(0.02), RiskMeasure.EXCURSION)
     assert parse.own_risk(many, excursions) == (pytest.approx(0.02), RiskMeasure.MEAN_LOSS)
-    assert parse.own_risk(few, [None]) == (pytest.approx(0.002), RiskMeasure.MEAN_LOSS)
+    assert parse.own_risk(few, [None]) is None
+    assert parse.own_risk(few[-5:], excursions) == (pytest.approx(0.002), RiskMeasure.MEAN_LOSS)
     assert parse.own_risk([0.1], [0.0]) is None
 
 

@@ -8,6 +8,7 @@ import dagster as dg
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import from_frame
 from learning_assets.core.learn import ModuleLearning, learn_module
+from learning_assets.core.records import Lesson
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.metadata import column_schema, of_lessons
 from learning_assets.defs.partitions import MODULES
@@ -46,11 +47,17 @@ def learning_lessons(
             settings,
             as_of,
             calibrations=lessons.calibrations(conn),
-            previous=lessons.lessons(conn, module),
+            previous=_previous(conn, module, as_of),
         )
         _store(conn, learned, as_of)
     when = dg.MetadataValue.timestamp(as_of)
     return dg.MaterializeResult(metadata={"as of": when, **of_lessons(learned)})
+
+
+def _previous(conn: Conn, module: str, as_of: datetime) -> list[Lesson]:
+    """The lessons of the last time; those of a later moment are the future and not seen."""
+    state = lessons.module_state(conn, module)
+    return [] if state is None or state.as_of > as_of else lessons.lessons(conn, module)
 
 
 def _since(as_of: datetime, settings: LearningConfig) -> datetime:
