@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,6 +98,14 @@ def _leaking(folder: Path) -> None:
     _csv(folder / "x.csv", head=CSV_HEAD.replace("chain", "exit_reason"))
 
 
+def _late(folder: Path) -> None:
+    _csv(folder / "x.csv", head=CSV_HEAD.replace("chain", "Exit Price"))
+
+
+def _useless(folder: Path) -> None:
+    _csv(folder / "x.csv", n=0, bad="bad,2026-01-03,abc,pm.a.b,entry,sol\n")
+
+
 def _fine(folder: Path) -> None:
     _csv(folder / "x.csv")
 
@@ -119,6 +128,9 @@ BAD: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
     "unknown source": (_nothing, ("run", "--source", "sheets"), "is unknown"),
     "risk of nothing": (_nothing, ("run", "--risk", "0.1"), "belong to --trades"),
     "strands of nobody": (_nothing, ("run", "--source", "strands"), "LEARNING_STRANDS_URL"),
+    "nothing usable": (_useless, ("run", "--trades", "x.csv"), "no trade of"),
+    "no late name": (_late, ("run", "--trades", "x.csv"), "known only after the entry"),
+    "empty book": (_fine, ("run", "--trades", "x.csv", "--book", ""), "not allowed"),
     "bad book": (_fine, ("run", "--trades", "x.csv", "--book", "My Book"), "not allowed"),
     "real into demo": (_fine, ("run", "--trades", "x.csv", "--book", "demo"), "simulated market"),
     "no source": (_nothing, ("run", "--book", "other"), "holds nothing yet"),
@@ -200,6 +212,40 @@ def test_a_bad_row_is_rejected_and_the_rest_goes_on(
     assert report["overrides"] == []
     assert report["seconds"].keys() == {"pattern_trade_events", "learning_lessons", "pm_overrides"}
     assert "truth" not in report
+
+
+def test_the_live_set_is_not_taken_back_in_time(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    options = ("run", "--trades", str(_csv(tmp_path / "x.csv")), "--book", book)
+    assert learning(*options, "--as-of", "2026-01-05").code == 0
+    assert learning(*options).code == 0
+    live = learning("lookup", "pm.a.b", "entry", "--book", book, "--json").document
+    back = learning(*options, "--as-of", "2026-01-05")
+    assert back.code == 2
+    assert "is live as of 2026-01-07" in back.err
+    again = learning("lookup", "pm.a.b", "entry", "--book", book, "--json").document
+    assert again["set_id"] == live["set_id"]
+
+
+def test_a_moment_before_the_first_trade_is_refused(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    options = ("run", "--trades", str(_csv(tmp_path / "x.csv")), "--book", book)
+    outcome = learning(*options, "--as-of", "2020-01-01")
+    assert outcome.code == 2
+    assert "the first one closed on 2026-01-01" in outcome.err
+    assert recorded_revision(settings(os.environ, book)) is None
+
+
+def test_rejected_rows_of_files_of_one_name_are_kept_apart(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = _csv(tmp_path / folder / "x.csv", bad=",2026-01-03,1,pm.a.b,entry,sol\n")
+        report = learning("run", "--trades", str(path), "--book", book, "--json").document
+    assert report["rejected"] == {"no_trade_id": 2}
 
 
 def test_a_book_remembers_its_source_and_takes_each_trade_once(
