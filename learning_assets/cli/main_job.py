@@ -20,7 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from learning_assets.cli import demo
 from learning_assets.cli.book import check_addresses, existing_book, tables_up
 from learning_assets.cli.output import terminal
-from learning_assets.cli.run import Request
+from learning_assets.cli.request import Request
 from learning_assets.cli.summary import RunReport, report_of
 from learning_assets.defs.opening import (
     DEMO,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,27 +10,10 @@ import typer
 
 from learning_assets.cli.book import settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
+from learning_assets.cli.request import Request
 from learning_assets.defs.opening import DEMO_BOOK, STRANDS, parse_as_of
 from learning_assets.errors import UserError
 from learning_assets.store.settings import MAIN_BOOK
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for."""
-
-    book: str
-    trades: Path | None
-    risk: float | None
-    mapping: Path | None
-    force_scope: bool
-    source: str | None
-    as_of: datetime | None
-
-    @property
-    def is_demo(self) -> bool:
-        """Whether the simulated market is meant."""
-        return self.book == DEMO_BOOK
 
 
 def run(
