@@ -55,9 +55,18 @@ def override_rows(conn: Conn) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -abs(row["multiplier"] - 1))
 
 
-def overrides(book: BookOption = None, as_json: JsonOption = False) -> None:
+def overrides(
+    book: BookOption = None,
+    public_view: Annotated[
+        bool,
+        typer.Option("--public-view", help="Also make the view public.pm_overrides of them."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show the live overrides."""
     with existing_book(settings_of(book)) as conn:
+        if public_view:
+            stored_overrides.publish_public_view(conn)
         rows = override_rows(conn)
     if as_json:
         print_json(rows)

@@ -393,6 +393,15 @@ def test_overrides_and_lessons_print_rows(
     assert "chain=sol" in learning("overrides", "--book", book).out
 
 
+def test_the_public_view_is_for_the_book_main(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    learning("run", "--trades", str(_csv(tmp_path / "x.csv")), "--book", book)
+    refused = learning("overrides", "--public-view", "--book", book)
+    assert refused.code == 2
+    assert "for the book main only" in refused.err
+
+
 def test_doctor(learning: Learning, tmp_path: Path, book: str) -> None:
     ill = learning("doctor", "--book", book)
     assert ill.code == 1
