@@ -198,7 +198,10 @@ def test_a_bad_row_is_rejected_and_the_rest_goes_on(
     assert report["slices_tested"].keys() == {"pm", "dm"}
     assert report["lessons"] == {"active": 0, "redundant": 0, "candidate": 0, "deprecated": 0}
     assert report["overrides"] == []
-    assert report["seconds"].keys() == {"pattern_trade_events", "learning_lessons", "pm_overrides"}
+    assert list(report["seconds"]) == [
+        *("pattern_trade_events", "learning_lessons", "learning_edge_history"),
+        *("lesson_half_lives", "learning_latent_factors", "pm_overrides"),
+    ]
     assert "truth" not in report
 
 
