@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
-from learning_assets.core.config import LearningConfig
-from learning_assets.core.dayshock import fit_day_shock
 from learning_assets.core.events import EventTable
-from learning_assets.core.history import joint_edge, matters
 from learning_assets.core.membership import group_trades, trades_of
-from learning_assets.core.mining import group_of
 from learning_assets.core.overlap import common_counts, jaccard, pairs_at_least
-from learning_assets.core.records import GroupKey, Lesson, LessonStatus
-from learning_assets.core.residual import Search, fit_jointly
-from learning_assets.core.scope import ScopeSubset
+from learning_assets.core.records import Lesson, LessonStatus
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,7 +35,6 @@ MOST_IN_MATRIX = 100
 """The correlation matrix of a factor has its first members, at most this many."""
 
 _ROUNDING = 1e-9
-_SHOCK_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,88 +302,15 @@ def _identifier(words: Sequence[str]) -> str:
 # --- use -------------------------------------------------------------------------------------
 
 
-def merged_lessons(factors: Sequence[Factor], lessons: Sequence[Lesson]) -> dict[str, str]:
-    """Active lessons that another one of the same group and factor stands for: id → its id.
-
-    The representative of the factor stands for its group, the strongest of the group where it
-    belongs to another pattern. Lessons on a whole pattern are compared with other trades and are
-    left as they are.
-    """
-    by_id = {x.lesson_id: x for x in lessons if _is_fitted(x)}
-    merged: dict[str, str] = {}
-    for factor in factors:
-        by_group: dict[GroupKey, list[Lesson]] = {}
-        for name in sorted(factor.member_ids & by_id.keys()):
-            by_group.setdefault(by_id[name].group, []).append(by_id[name])
-        for same in by_group.values():
-            stays = min(
-                same, key=lambda x: (x.lesson_id != factor.representative, *strength_order(x))
-            )
-            merged |= {x.lesson_id: stays.lesson_id for x in same if x is not stays}
-    return merged
-
-
-def _is_fitted(lesson: Lesson) -> bool:
-    return lesson.status is LessonStatus.ACTIVE and bool(lesson.scope_subset)
-
-
-def refit(
-    events: EventTable,
-    lessons: Sequence[Lesson],
-    merged: Mapping[str, str],
-    config: LearningConfig,
-) -> tuple[Lesson, ...]:
-    """The lessons without the merged ones, whose groups are fitted again.
-
-    `events` are those of the look-back. The other module's edges are taken out first, as in the
-    search. Without merged lessons nothing changes.
-    """
-    groups = {x.group for x in lessons if x.lesson_id in merged}
-    left = [x for x in lessons if x.lesson_id not in merged]
-    fitted: dict[str, Lesson] = {}
-    for key in sorted(groups):
-        same = [x for x in left if x.group == key and _is_fitted(x)]
-        fitted |= _fitted_again(events, key, same, left, config)
-    return tuple(fitted.get(x.lesson_id, x) for x in left)
-
-
-def _fitted_again(
-    events: EventTable,
-    key: GroupKey,
-    same: Sequence[Lesson],
-    lessons: Sequence[Lesson],
-    config: LearningConfig,
-) -> dict[str, Lesson]:
-    group = group_of(events, key)
-    y = (events.rr - _other_module(events, key, lessons))[group.trades]
-    search = Search(group, y - y.mean(), config.n_min, config.max_scope_dims, config.winsor)
-    slices: list[ScopeSubset] = [x.scope_subset for x in same]
-    shock = fit_day_shock(search.y, group.day)
-    for _ in range(_SHOCK_STEPS):
-        shock = fit_day_shock(fit_jointly(search, slices, shock).residual, group.day)
-    fit = fit_jointly(search, slices, shock)
-    return {
-        x.lesson_id: replace(x, joint_edge_r=float(edge), joint_se_r=float(se))
-        for x, edge, se in zip(same, fit.edge_r, fit.se_r, strict=True)
-    }
-
-
-def _other_module(events: EventTable, key: GroupKey, lessons: Sequence[Lesson]) -> Floats:
-    others = [x for x in lessons if x.group.module != key.module and matters(x.group, key)]
-    effect = np.zeros(events.n_trades)
-    for lesson, trades in zip(others, trades_of(events, others), strict=True):
-        effect[trades] += joint_edge(lesson)
-    return effect
-
-
 def share_divisors(
     events: EventTable, lessons: Sequence[Lesson], factors: Sequence[Factor]
 ) -> dict[str, float]:
-    """What the edge of each active lesson is divided by (≥ 1), by lesson id; once merged.
+    """What the edge of each active lesson is divided by (≥ 1), by lesson id.
 
     The mean number of the factor's patterns, with an active member, that one trade meets, over
     the trades that meet any (in `events`, those of the look-back): 1 for a factor of one
-    pattern.
+    pattern. Lessons of one pattern count once between them: the joint fit has shared their
+    trades out already, and merging them would delete true effects.
     """
     by_id = {x.lesson_id: x for x in lessons if x.status is LessonStatus.ACTIVE}
     divisors = dict.fromkeys(by_id, 1.0)

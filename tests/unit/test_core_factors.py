@@ -13,20 +13,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 from small_market import ONE, TWO, lesson, random_table, table
 
-from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable
 from learning_assets.core.factors import (
     Factor,
     clusters_of,
     latent_factors,
-    merged_lessons,
-    refit,
     share_divisors,
 )
 from learning_assets.core.overlap import common_counts, jaccard, pairs_at_least
 from learning_assets.core.records import GroupKey, Lesson, LessonStatus
 
-CONFIG = LearningConfig()
 SETS = st.lists(st.sets(st.integers(0, 70), min_size=1), min_size=1, max_size=12)
 
 
@@ -229,36 +225,6 @@ def test_members_that_are_gone_count_by_their_trades() -> None:
 # --- use -------------------------------------------------------------------------------------
 
 
-def _overlapping() -> tuple[EventTable, list[Lesson]]:
-    """d0 = a is true of 1,000 of 4,000 trades with an edge of 0.5 R, d1 = a nearly the same."""
-    rng = np.random.default_rng(3)
-    first = rng.random(4000) < 0.25
-    second = first ^ (rng.random(4000) < 0.04)
-    codes = np.where(np.array([first, second, rng.random(4000) < 0.5]), 1, 2)
-    rr = 0.5 * first + 0.2 * (codes[2] == 1) + 0.4 * rng.standard_normal(4000)
-    lessons = [
-        lesson({"d0": "a"}, 0.3, evidence=9.0),
-        lesson({"d1": "a"}, 0.2, evidence=6.0),
-        lesson({"d2": "a"}, 0.2, evidence=5.0),
-        lesson({"d1": "b"}, None, evidence=5.0, status=LessonStatus.REDUNDANT),
-    ]
-    return table(np.sort(rng.uniform(0, 4000, 4000)), rr, codes), lessons
-
-
-def test_lessons_of_one_pattern_are_fitted_again_with_the_representative() -> None:
-    events, lessons = _overlapping()
-    factors = latent_factors(events, lessons)
-    merged = merged_lessons(factors, lessons)
-    assert merged == {lessons[1].lesson_id: lessons[0].lesson_id}
-    left = refit(events, lessons, merged, CONFIG)
-    assert [x.lesson_id for x in left] == [lessons[i].lesson_id for i in (0, 2, 3)]
-    assert left[0].joint_edge_r == pytest.approx(0.5, abs=0.05)
-    assert left[1].joint_edge_r == pytest.approx(0.2, abs=0.05)
-    assert left[0].joint_se_r != lessons[0].joint_se_r
-    assert left[2] == lessons[3]
-    assert refit(events, lessons, {}, CONFIG) == tuple(lessons)
-
-
 def test_patterns_of_one_factor_share_the_edge() -> None:
     # 100 trades meet both patterns in d0 = a, 10 more the first only; 50 others meet neither.
     trade = np.concatenate([np.arange(160), np.arange(100)])
@@ -267,7 +233,6 @@ def test_patterns_of_one_factor_share_the_edge() -> None:
     events = table(np.arange(160.0), np.zeros(160), codes, group, (ONE, TWO), trade)
     lessons = [lesson({"d0": "a"}, 0.5), lesson({"d0": "a"}, 0.5, TWO), lesson({"d0": "b"}, 0.1)]
     factors = latent_factors(events, lessons)
-    assert merged_lessons(factors, lessons) == {}
     divisors = share_divisors(events, lessons, factors)
     assert divisors[lessons[0].lesson_id] == pytest.approx(210 / 110)
     assert divisors[lessons[1].lesson_id] == pytest.approx(210 / 110)
