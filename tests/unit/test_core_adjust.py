@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_market import ONE, START, TWO, lesson, table
 
 from learning_assets.core.adjust import (
@@ -172,8 +174,11 @@ def two_patterns() -> tuple[EventTable, Lesson, Lesson]:
     return events, lesson({"d0": "a"}, 0.6), lesson({"d0": "a"}, 0.4, TWO)
 
 
+PATTERNS = two_patterns()
+
+
 def test_patterns_of_one_factor_share_their_edge() -> None:
-    events, first, second = two_patterns()
+    events, first, second = PATTERNS
     factors = latent_factors(events, [first, second])
     assert len(factors) == 1
     made = overrides([first, second], events, MetaResults(factors=MeasuredFactors(END, factors)))
@@ -188,7 +193,7 @@ def test_patterns_of_one_factor_share_their_edge() -> None:
 
 
 def test_a_worn_out_member_takes_no_share() -> None:
-    events, first, second = two_patterns()
+    events, first, second = PATTERNS
     factors = MeasuredFactors(END, latent_factors(events, [first, second]))
     worn = MeasuredHalfLives(END, {second.lesson_id: decaying(200.0)})
     [made] = overrides([first, second], events, MetaResults(worn, factors))
@@ -211,7 +216,7 @@ def test_lessons_of_one_pattern_are_not_merged() -> None:
 
 
 def test_a_person_can_redo_the_sum_from_the_parts() -> None:
-    events, first, second = two_patterns()
+    events, first, second = PATTERNS
     whole = lesson({}, 1.9)
     lessons = [first, second, whole, replace(A, status=LessonStatus.REDUNDANT)]
     factors = MeasuredFactors(END, latent_factors(events, lessons[:3]))
@@ -230,6 +235,28 @@ def test_a_person_can_redo_the_sum_from_the_parts() -> None:
     assert 0 < fading["remaining_share"] < 1
     assert 0 < fading["share"] < 1
     assert 0 < fading["size_scale"] < 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(-2, 2), min_size=3, max_size=3),
+    st.lists(st.sampled_from([None, 50.0, 400.0, 4000.0]), min_size=3, max_size=3),
+    st.permutations(range(3)),
+)
+def test_an_edge_keeps_its_sign_never_grows_and_order_does_not_matter(
+    joints: list[float], hours: list[float | None], order: list[int]
+) -> None:
+    events, first, second = PATTERNS
+    plain = [first, second, lesson({}, 0.0)]
+    lessons = [replace(x, joint_edge_r=edge) for x, edge in zip(plain, joints, strict=True)]
+    wear = {x.lesson_id: decaying(h) for x, h in zip(lessons, hours, strict=True) if h is not None}
+    factors = MeasuredFactors(END, latent_factors(events, plain))
+    meta = MetaResults(MeasuredHalfLives(END, wear), factors)
+    made = edges(lessons, events, meta)
+    assert edges([lessons[i] for i in order], events, meta) == tuple(made[i] for i in order)
+    for edge, joint in zip(made, joints, strict=True):
+        assert abs(edge.adjusted_edge_r) <= abs(joint)
+        assert edge.adjusted_edge_r * joint >= 0
 
 
 # --- is it worth it? -------------------------------------------------------------------------
