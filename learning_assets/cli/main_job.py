@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 
@@ -154,13 +154,18 @@ def _materialize(request: Request, settings: Settings, chosen: Chosen, now: date
         stored = [] if live else events.days(conn)
     first, last = window_of([*chosen.summary.days, *stored], now.date(), live=live)
     with _progress(terminal(to_stderr=True)) as progress:
-        from learning_assets.defs.run import main_job  # Dagster takes a second to import
+        # Dagster takes a second to import.
+        from learning_assets.defs.partitions import weeks_between
+        from learning_assets.defs.run import main_job
 
         with main_job(settings, progress) as job:
             job.take_in(first, last)
             as_of = request.as_of or _as_of(settings, chosen, now, live=live)
             for module in ("dm", "pm"):
                 job.learn(module, as_of)
+            weeks = weeks_between(_first_close(settings, as_of), min(as_of, now))
+            if weeks is not None:
+                job.learn_about_lessons(*weeks)
             job.publish(as_of)
     with connect(settings) as conn:
         return report_of(conn, settings.book, chosen.summary, as_of, job.seconds, chosen.market)
@@ -172,6 +177,13 @@ def _as_of(settings: Settings, chosen: Chosen, now: datetime, *, live: bool) -> 
     with connect(settings) as conn:
         days: list[date] = events.days(conn)
     return learned_as_of(days, now, live=live)
+
+
+def _first_close(settings: Settings, as_of: datetime) -> datetime:
+    """The first day with a closed trade; `as_of` where there is none."""
+    with connect(settings) as conn:
+        first = events.days(conn)[:1]
+    return datetime.combine(first[0], datetime.min.time(), UTC) if first else as_of
 
 
 @contextmanager

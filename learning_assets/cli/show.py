@@ -84,12 +84,24 @@ def print_overrides(rows: list[dict[str, Any]]) -> None:
 
 
 def overrides_table(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
-    """The overrides for people."""
-    made = SliceTable.of("Overrides", width, "n", "edge (R)", "×")
+    """The overrides for people; with half-lives where an edge is wearing out."""
+    wear = _WEAR if any(row["half_life_hours"] is not None for row in rows) else ()
+    made = SliceTable.of("Overrides", width, "n", "edge (R)", *wear, "×")
     for row in rows:
         edge = edge_text(row["joint_edge_r"], row["joint_se_r"])
-        made.add(row, f"{row['n']:,}", edge, f"{row['multiplier']:.2f}")
+        cells = _wear_cells(row) if wear else ()
+        made.add(row, f"{row['n']:,}", edge, *cells, f"{row['multiplier']:.2f}")
     return made.table
+
+
+_WEAR = ("½-life", "left")
+
+
+def _wear_cells(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Half-life and share of the edge that is left; a dash where it does not wear out."""
+    if row["half_life_hours"] is None:
+        return "–", "–"
+    return f"{row['half_life_hours']:,.0f} h", f"{row['parts'].get('remaining_share', 1.0):.0%}"
 
 
 def lessons(

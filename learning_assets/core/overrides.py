@@ -1,6 +1,7 @@
 """From active lessons to a set of overrides, and what the set would have done to the look-back.
 
-The rule by which overrides combine is in `core.combine`; publishing is in `store.overrides`.
+What is left of an edge is worked out in `core.adjust`. The rule by which overrides combine is in
+`core.combine`; publishing is in `store.overrides`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges
 from learning_assets.core.combine import BOUNDS, clip_multiplier
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable
-from learning_assets.core.records import (
-    DecayState,
-    Lesson,
-    LessonStatus,
-    Override,
-    OverrideSet,
-)
+from learning_assets.core.records import Lesson, Override, OverrideSet
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +28,7 @@ SIZING = {"pm": ("entry", "add"), "dm": ("allocation",)}
 
 _INTERVALS_TO_EXPIRY = 3
 _HALVINGS = 40
+_NOTHING_MEASURED = MetaResults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +54,14 @@ def build_overrides(
     as_of: datetime,
     published_at: datetime,
     interval: timedelta,
+    *,
+    meta: MetaResults = _NOTHING_MEASURED,
 ) -> OverrideSet:
     """The set of overrides that the active lessons give.
+
+    `meta` (half-lives and factors) changes the edges as `core.adjust` says; what of it is
+    missing or out of date is neutral. Lessons of one pattern in one factor are not merged: the
+    joint fit has shared their trades out already, and merging deletes true effects.
 
     An adjusted edge under `config.min_edge_r` gives none. `interval` is that between two
     publications; the set expires after three of them, or after `config.expiry_hours` if that is
@@ -66,9 +69,10 @@ def build_overrides(
     stays within ±`config.max_size_change`.
     """
     window = events.window(as_of, config.look_back_days)
-    actionable = [lesson for lesson in lessons if _is_actionable(lesson, config)]
+    edges = adjusted_edges(lessons, window, config, as_of, meta)
+    actionable = [edge for edge in edges if edge.why_withheld(config.min_edge_r) is None]
     scale = _scale_to_size(actionable, window, config)
-    overrides = tuple(_override(lesson, config, scale) for lesson in actionable)
+    overrides = tuple(_override(edge, config, scale) for edge in actionable)
     expiry = max(timedelta(hours=config.expiry_hours), _INTERVALS_TO_EXPIRY * interval)
     effect = expected_effect(overrides, window)
     return OverrideSet(
@@ -80,29 +84,19 @@ def build_overrides(
     )
 
 
-def _is_actionable(lesson: Lesson, config: LearningConfig) -> bool:
-    return (
-        lesson.status is LessonStatus.ACTIVE
-        and lesson.joint_edge_r is not None
-        and abs(lesson.joint_edge_r) >= config.min_edge_r
-    )
-
-
-def _override(lesson: Lesson, config: LearningConfig, scale: float) -> Override:
-    joint = lesson.joint_edge_r or 0.0
-    adjusted = joint
-    gain = config.prior_gain
+def _override(edge: AdjustedEdge, config: LearningConfig, scale: float) -> Override:
+    lesson, gain = edge.lesson, config.prior_gain
     return Override(
         lesson.group,
         lesson.scope_subset,
-        clip_multiplier(lesson.group.module, 1.0 + scale * gain * adjusted),
-        adjusted,
-        _confidence(adjusted, lesson.joint_se_r),
-        DecayState.INSUFFICIENT,
-        None,
+        clip_multiplier(lesson.group.module, 1.0 + scale * gain * edge.adjusted_edge_r),
+        edge.adjusted_edge_r,
+        _confidence(edge.joint_edge_r, lesson.joint_se_r),
+        edge.decay_state,
+        edge.half_life_hours,
         lesson.stats.n,
         lesson.stats.q_value,
-        _parts(lesson, gain, scale),
+        _parts(edge, gain, scale),
     )
 
 
@@ -113,20 +107,29 @@ def _confidence(edge_r: float, se_r: float | None) -> float:
     return float(stats.norm.cdf(abs(edge_r) / se_r))
 
 
-def _parts(lesson: Lesson, gain: float, scale: float) -> Mapping[str, Any]:
+def _parts(edge: AdjustedEdge, gain: float, scale: float) -> Mapping[str, Any]:
+    """The sum: multiplier = 1 + size_scale · gain · joint_edge_r · remaining_share · share."""
     return {
-        "joint_edge_r": lesson.joint_edge_r,
-        "joint_se_r": lesson.joint_se_r,
+        "joint_edge_r": edge.joint_edge_r,
+        "joint_se_r": edge.lesson.joint_se_r,
+        "remaining_share": edge.remaining_share,
+        "half_life_hours": edge.half_life_hours,
+        "factor_id": edge.factor_id,
+        "factor_members": list(edge.factor_members),
+        "share": edge.share,
         "gain": gain,
         "size_scale": scale,
+        "notes": list(edge.notes),
     }
 
 
-def _scale_to_size(lessons: Sequence[Lesson], window: EventTable, config: LearningConfig) -> float:
+def _scale_to_size(
+    edges: Sequence[AdjustedEdge], window: EventTable, config: LearningConfig
+) -> float:
     """The largest factor ≤ 1 on all adjustments that keeps the total size within its bounds."""
 
     def change(scale: float) -> float:
-        overrides = [_override(lesson, config, scale) for lesson in lessons]
+        overrides = [_override(edge, config, scale) for edge in edges]
         return abs(expected_effect(overrides, window).total_size)
 
     if change(1.0) <= config.max_size_change:

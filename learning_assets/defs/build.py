@@ -8,12 +8,23 @@ from typing import Any
 import dagster as dg
 
 from learning_assets.defs.assets.closed_trades import closed_trades
+from learning_assets.defs.assets.learning_edge_history import learning_edge_history
+from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
 from learning_assets.defs.assets.learning_lessons import learning_lessons
+from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.resources import book_from_environment
 
-ASSETS = (closed_trades, pattern_trade_events, learning_lessons, pm_overrides)
+ASSETS = (
+    closed_trades,
+    pattern_trade_events,
+    learning_lessons,
+    learning_edge_history,
+    lesson_half_lives,
+    learning_latent_factors,
+    pm_overrides,
+)
 
 JOBS = (
     dg.define_asset_job(
@@ -21,6 +32,15 @@ JOBS = (
     ),
     dg.define_asset_job(
         "lessons", [learning_lessons], description="Learn the lessons of a module."
+    ),
+    dg.define_asset_job(
+        "edge_history", [learning_edge_history], description="Compute the edges of a week."
+    ),
+    dg.define_asset_job(
+        "half_lives", [lesson_half_lives], description="Measure how fast edges wear out."
+    ),
+    dg.define_asset_job(
+        "factors", [learning_latent_factors], description="Find the lessons that share a cause."
     ),
     dg.define_asset_job("overrides", [pm_overrides], description="Publish the overrides."),
     dg.define_asset_job(

@@ -5,11 +5,13 @@ Turns results into Dagster's metadata; nothing is computed beyond counting and o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from learning_assets.core.adjust import AdjustedEdge
 from learning_assets.core.learn import DetectionLimit, ModuleLearning
 from learning_assets.core.records import Lesson, LessonStatus, OverrideSet, Reason
 from learning_assets.core.scope import signature
@@ -140,6 +142,9 @@ _OVERRIDE_COLUMNS = {
     "scope": "string",
     "n": "int",
     "edge (R)": "float",
+    "of joint edge (R)": "float",
+    "half-life (h)": "float",
+    "factor": "string",
     "multiplier": "float",
     "confidence": "float",
 }
@@ -155,6 +160,9 @@ def of_overrides(published: OverrideSet, set_id: int) -> Metadata:
             signature(o.scope_subset),
             o.n,
             rounded(o.adjusted_edge_r),
+            rounded(o.parts["joint_edge_r"]),
+            rounded(o.half_life_hours),
+            o.parts["factor_id"],
             rounded(o.multiplier),
             rounded(o.confidence_score),
         )
@@ -167,4 +175,16 @@ def of_overrides(published: OverrideSet, set_id: int) -> Metadata:
         "expires": dg.MetadataValue.timestamp(published.expires_at),
         **{f"expected: {name}": rounded(value) for name, value in published.expected.items()},
         "overrides": table_value(_OVERRIDE_COLUMNS, rows),
+    }
+
+
+def of_withheld(edges: Sequence[AdjustedEdge], least_r: float) -> Metadata:
+    """The active lessons without an override, and what counted as neutral, with the reasons."""
+    reasons = [(e.lesson.lesson_id, e.why_withheld(least_r)) for e in edges]
+    withheld = [(name, reason) for name, reason in reasons if reason]
+    notes = Counter(note for e in edges for note in e.notes)
+    return {
+        "active lessons without an override": len(withheld),
+        "withheld": table_value({"lesson": "string", "reason": "string"}, withheld),
+        "neutral": table_value({"what": "string", "lessons": "int"}, sorted(notes.items())),
     }

@@ -51,6 +51,14 @@ class MainJob:
         """Materialize the lessons of a module."""
         self._run("lessons", "learning_lessons", _as_of(as_of, "learning_lessons"), module)
 
+    def learn_about_lessons(self, first: datetime, last: datetime) -> None:
+        """Materialize the edge history of all these weeks, half-lives and factors of the last."""
+        start, end = first.date().isoformat(), last.date().isoformat()
+        tags = {_RANGE_START: start, _RANGE_END: end}
+        self._run("edge_history", "learning_edge_history", {}, tags=tags)
+        self._run("half_lives", "lesson_half_lives", {}, end)
+        self._run("factors", "learning_latent_factors", {}, end)
+
     def publish(self, as_of: datetime) -> None:
         """Materialize the overrides."""
         self._run("overrides", "pm_overrides", _as_of(as_of, "pm_overrides"))

@@ -6,9 +6,10 @@ what an earlier one made. Reading and writing rows is not done here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FIRST = "0001"
+META = "0002"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,14 @@ _GROUP = (
     Column("pattern_key", "text", "pattern in dotted form"),
     Column("action_category", "text", "entry, add, trim, exit or allocation"),
 )
+
+_META_GROUP = tuple(replace(column, revision=META) for column in _GROUP)
+
+
+def _measured(name: str, description: str) -> Column:
+    """A number that is null where nothing was measured."""
+    return Column(name, "double precision", description, nullable=True, revision=META)
+
 
 PATTERN_TRADE_EVENTS = Table(
     "pattern_trade_events",
@@ -202,6 +211,61 @@ PM_OVERRIDES = Table(
     ("lesson_id",),
 )
 
+LEARNING_EDGE_HISTORY = Table(
+    "learning_edge_history",
+    "The edge of each lesson that was ever active, week by week.",
+    (
+        Column("lesson_id", "text", "the lesson", revision=META),
+        *_META_GROUP,
+        Column("scope_signature", "text", "the scope as text, * for everywhere", revision=META),
+        Column("ts", "timestamptz", "the week: its Monday 00:00 UTC", revision=META),
+        Column("n", "integer", "distinct trades of the slice in the week", revision=META),
+        Column("delta_rr", "double precision", "slice minus complement, in R", revision=META),
+        Column("se", "double precision", "standard error of delta_rr, in R", revision=META),
+        Column("edge_raw", "double precision", "comparable score, in R", revision=META),
+    ),
+    ("lesson_id", "ts"),
+    ("(ts)",),
+    revision=META,
+)
+
+LEARNING_HALF_LIVES = Table(
+    "learning_half_lives",
+    "How fast the edge of each lesson wears out; the newest as_of counts.",
+    (
+        Column("as_of", "timestamptz", "only weeks that had ended were seen", revision=META),
+        Column("lesson_id", "text", "the lesson", revision=META),
+        Column("status", "text", "insufficient, stable, decaying or improving", revision=META),
+        _measured("half_life_hours", "half-life where decaying, in hours"),
+        _measured("low", "lower end of its 90-percent interval, in hours"),
+        _measured("high", "upper end of its 90-percent interval, in hours"),
+        _measured("e0", "fitted edge in the first week, in R"),
+        Column("n_windows", "integer", "weeks with trades", revision=META),
+        _measured("p_value", "of the edge being constant"),
+        _measured("decay_per_hour", "rate of the fitted curve, negative where improving"),
+    ),
+    ("as_of", "lesson_id"),
+    revision=META,
+)
+
+LEARNING_LATENT_FACTORS = Table(
+    "learning_latent_factors",
+    "Lessons that mean much the same trades; the newest as_of counts.",
+    (
+        Column("as_of", "timestamptz", "only trades closed before it were seen", revision=META),
+        Column("factor_id", "text", "readable name, the same from week to week", revision=META),
+        Column("module", "text", "pm or dm", check="module IN ('pm', 'dm')", revision=META),
+        Column("action_category", "text", "entry, add, trim, exit or allocation", revision=META),
+        Column("pattern_keys", "text[]", "the patterns of its members", revision=META),
+        Column("representative_pattern", "text", "pattern of the strongest member", revision=META),
+        Column("representative_lesson", "text", "its strongest active member", revision=META),
+        Column("members", "jsonb", "lessons with their overlap with it", revision=META),
+        Column("correlation_matrix", "jsonb", "of the first 100 members", revision=META),
+    ),
+    ("as_of", "factor_id"),
+    revision=META,
+)
+
 BOOK_SOURCES = Table(
     "book_sources",
     "Where the trades of the book come from; the current one is the source of scheduled runs.",
@@ -222,6 +286,9 @@ TABLES = (
     LEARNING_LESSONS,
     LEARNING_CALIBRATIONS,
     LEARNING_STATE,
+    LEARNING_EDGE_HISTORY,
+    LEARNING_HALF_LIVES,
+    LEARNING_LATENT_FACTORS,
     PM_OVERRIDE_SETS,
     PM_OVERRIDES,
     BOOK_SOURCES,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -8,15 +9,26 @@ import pytest
 from dagster._core.execution.context.asset_execution_context import AssetExecutionContext
 
 from learning_assets.core.config import LearningConfig
-from learning_assets.core.records import LessonStatus, Reason
+from learning_assets.core.records import DecayState, LessonStatus, Override, Reason
+from learning_assets.defs.assets.learning_edge_history import learning_edge_history
+from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
 from learning_assets.defs.assets.learning_lessons import AsOfConfig, learning_lessons
+from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
 from learning_assets.defs.assets.pattern_trade_events import EventsConfig, pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.build import build_definitions
 from learning_assets.defs.opening import DEMO
 from learning_assets.defs.resources import BookResource
 from learning_assets.sources.demo import Market, MarketSettings, simulate, write_strands
-from learning_assets.store import books, events, lessons, overrides
+from learning_assets.store import (
+    books,
+    edge_history,
+    events,
+    factors,
+    half_lives,
+    lessons,
+    overrides,
+)
 from learning_assets.store.connection import Conn
 from learning_assets.store.settings import Settings
 from learning_assets.store.sources import BookSource, remember_source
@@ -188,6 +200,148 @@ def test_lessons_learn_as_of_the_given_moment(
     assert state.summary["n_trades"] == seen[seen.module == "pm"].trade_id.nunique()
 
 
+# --- edge history, half-lives and factors ----------------------------------------------------
+
+FADING = replace(
+    SMALL, span_days=98, n_trades=3000, share_decaying=1.0, half_life_range_hours=(450.0, 451.0)
+)
+LAST_WEEK = "2026-04-06"
+
+
+class FadingBook(TestBook):
+    """A book whose planted edges wear out."""
+
+    def now(self) -> datetime:
+        return FADING.end
+
+
+@pytest.fixture
+def fading(conn: Conn, book: Settings) -> FadingBook:
+    """A book of fading edges, with its trades and lessons."""
+    resource = FadingBook(name=book.book)
+    write_strands(conn, simulate(FADING), book.schema)
+    remember_source(conn, BookSource(DEMO, "simulated market"))
+    days = dg.PartitionKeyRange("2026-01-05", (FADING.end.date() - timedelta(days=1)).isoformat())
+    pattern_trade_events(_of_days(days), EventsConfig(), resource)
+    for module in ("dm", "pm"):
+        learning_lessons(dg.build_asset_context(partition_key=module), AsOfConfig(), resource)
+    return resource
+
+
+def _live(conn: Conn) -> tuple[Override, ...]:
+    live = overrides.live(conn)
+    assert live is not None
+    return live.content.overrides
+
+
+def _week(key: str = LAST_WEEK) -> AssetExecutionContext:
+    return dg.build_asset_context(partition_key=key)
+
+
+def _learn_about_lessons(book: TestBook) -> None:
+    learning_edge_history(_week(), book)
+    lesson_half_lives(_week(), book)
+    learning_latent_factors(_week(), book)
+
+
+def test_what_wears_out_is_measured_and_used(conn: Conn, fading: FadingBook) -> None:
+    pm_overrides(AsOfConfig(), fading)
+    before = {o.lesson_id: o for o in _live(conn)}
+    assert {note for o in before.values() for note in o.parts["notes"]} == {
+        "half-life: not measured yet; taken as lasting",
+        "factor: not measured yet; taken as a cause of its own",
+    }
+    _learn_about_lessons(fading)
+    result = pm_overrides(AsOfConfig(), fading)
+    after = {o.lesson_id: o for o in _live(conn)}
+    measured = half_lives.half_lives(conn, FADING.end)
+    assert measured is not None
+    worn = {
+        name for name, x in measured.by_lesson.items() if x.status is DecayState.DECAYING
+    } & before.keys()
+    assert worn
+    assert result.metadata is not None
+    withheld = {r.data["lesson"]: r.data["reason"] for r in result.metadata["withheld"].records}
+    for name in worn:
+        joint = before[name].adjusted_edge_r
+        if name in after:
+            assert abs(after[name].adjusted_edge_r) < abs(joint)
+            assert after[name].decay_state is DecayState.DECAYING
+        else:
+            assert withheld[name].startswith("worn out")
+    assert all(o.parts["factor_id"] and not o.parts["notes"] for o in after.values())
+
+
+def test_one_week_fills_in_the_past_of_every_lesson(conn: Conn, fading: FadingBook) -> None:
+    result = learning_edge_history(_week(), fading)
+    stored = edge_history.edge_history(conn, FADING.end)
+    assert {p.week for p in stored} == {START + timedelta(weeks=w) for w in range(14)}
+    active = {lesson.lesson_id for lesson in lessons.lessons(conn, status=LessonStatus.ACTIVE)}
+    assert {p.lesson_id for p in stored} == active
+    assert result.metadata is not None
+    assert result.metadata["rows of these weeks"] == sum(p.week == stored[-1].week for p in stored)
+    assert result.metadata["rows filled in for other weeks"] > 0
+    assert result.metadata["strongest in the newest week"].records
+
+
+def test_all_weeks_in_one_run_are_what_each_week_alone_is(conn: Conn, fading: FadingBook) -> None:
+    whole = dg.build_asset_context(
+        partition_key_range=dg.PartitionKeyRange("2026-01-05", LAST_WEEK)
+    )
+    learning_edge_history(whole, fading)
+    once = edge_history.edge_history(conn, FADING.end)
+    learning_edge_history(_week("2026-02-02"), fading)
+    assert edge_history.edge_history(conn, FADING.end) == once
+
+
+def test_nothing_that_closed_later_is_seen(conn: Conn, fading: FadingBook) -> None:
+    key, as_of = "2026-02-23", datetime(2026, 3, 2, tzinfo=UTC)
+    for asset in (learning_edge_history, lesson_half_lives, learning_latent_factors):
+        asset(_week(key), fading)
+    early = edge_history.edge_history(conn, as_of)
+    wear, found = half_lives.half_lives(conn, as_of), factors.factors(conn, as_of)
+    conn.execute("DELETE FROM pattern_trade_events WHERE closed_at >= %s", [as_of])
+    for asset in (learning_edge_history, lesson_half_lives, learning_latent_factors):
+        asset(_week(key), fading)
+    assert edge_history.edge_history(conn, as_of) == early
+    assert half_lives.half_lives(conn, as_of) == wear
+    again = factors.factors(conn, as_of)
+    assert (again and again.factors) == (found and found.factors)
+    assert wear is not None
+    assert wear.as_of == as_of
+
+
+def test_rebuilt_lessons_keep_half_lives_and_factors(conn: Conn, fading: FadingBook) -> None:
+    _learn_about_lessons(fading)
+    query = "SELECT lesson_id, decay_halflife_hours, latent_factor_id FROM learning_lessons"
+    before = {name: (hours, factor) for name, hours, factor in conn.execute(query)}
+    for module in ("dm", "pm"):
+        learning_lessons(dg.build_asset_context(partition_key=module), AsOfConfig(), fading)
+    after = {name: (hours, factor) for name, hours, factor in conn.execute(query)}
+    kept = before.keys() & after.keys()
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert any(after[name][0] for name in kept)
+    assert any(after[name][1] for name in kept)
+
+
+def test_results_of_long_ago_are_neutral(conn: Conn, fading: FadingBook) -> None:
+    for asset in (learning_edge_history, lesson_half_lives, learning_latent_factors):
+        asset(_week("2026-03-02"), fading)
+    result = pm_overrides(AsOfConfig(), fading)
+    assert result.metadata is not None
+    said = [r.data["what"] for r in result.metadata["neutral"].records]
+    assert len(said) == 2
+    assert all("measured as of 2026-03-09, over 2 weeks ago" in what for what in said)
+    assert {o.decay_state for o in _live(conn)} == {DecayState.INSUFFICIENT}
+
+
+def test_an_empty_book_has_no_edges_and_no_factors(conn: Conn, resource: TestBook) -> None:
+    for asset in (learning_edge_history, lesson_half_lives, learning_latent_factors):
+        assert asset(_week("2026-01-05"), resource).metadata is not None
+    assert half_lives.half_lives(conn, SMALL.end) is None
+    assert factors.factors(conn, SMALL.end) is None
+
+
 def test_an_empty_book_publishes_an_empty_set(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
@@ -219,8 +373,18 @@ def test_the_chain_materializes_in_process(conn: Conn, book: Settings, resource:
         jobs("events").execute_in_process(instance=instance, tags=tags)
         jobs("lessons").execute_in_process(instance=instance, partition_key="dm")
         jobs("main").execute_in_process(instance=instance, partition_key="pm")
+        weeks = {
+            "dagster/asset_partition_range_start": "2026-01-05",
+            "dagster/asset_partition_range_end": "2026-02-02",
+        }
+        for job in ("edge_history", "half_lives", "factors"):
+            jobs(job).execute_in_process(instance=instance, tags=weeks)
+        jobs("overrides").execute_in_process(instance=instance)
         days = instance.get_materialized_partitions(dg.AssetKey("pattern_trade_events"))
         assert len(days) == SMALL.span_days
         modules = instance.get_materialized_partitions(dg.AssetKey("learning_lessons"))
         assert modules == {"pm", "dm"}
+        for name in ("learning_edge_history", "lesson_half_lives", "learning_latent_factors"):
+            assert len(instance.get_materialized_partitions(dg.AssetKey(name))) == 5
         assert instance.get_latest_materialization_event(dg.AssetKey("pm_overrides")) is not None
+    assert [o.parts["notes"] for o in _live(conn)] == [[]] * len(_live(conn))

@@ -8,12 +8,15 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from learning_assets.cli import main
+from learning_assets.cli.show import overrides_table
 from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
 from learning_assets.sources.demo import MarketSettings, simulate, write_strands
 from learning_assets.store.books import recorded_revision
@@ -210,7 +213,10 @@ def test_a_bad_row_is_rejected_and_the_rest_goes_on(
     assert report["slices_tested"].keys() == {"pm", "dm"}
     assert report["lessons"] == {"active": 0, "redundant": 0, "candidate": 0, "deprecated": 0}
     assert report["overrides"] == []
-    assert report["seconds"].keys() == {"pattern_trade_events", "learning_lessons", "pm_overrides"}
+    assert list(report["seconds"]) == [
+        *("pattern_trade_events", "learning_lessons", "learning_edge_history"),
+        *("lesson_half_lives", "learning_latent_factors", "pm_overrides"),
+    ]
     assert "truth" not in report
 
 
@@ -433,3 +439,39 @@ def test_reset(
     after = learning("run", "--book", book)
     assert after.code == 2
     assert "has no source yet" in after.err
+
+
+# --- the table of overrides ------------------------------------------------------------------
+
+
+def _row(half_life_hours: float | None) -> dict[str, Any]:
+    return {
+        "pattern_key": "pm.uptrend.S1.buy_flag",
+        "action_category": "allocation",
+        "scope_subset": {"mcap_vol_ratio_bucket": "0.5-1", "bucket_rank_position": "3"},
+        "n": 12_345,
+        "joint_edge_r": -0.87,
+        "joint_se_r": 0.13,
+        "multiplier": 0.57,
+        "half_life_hours": half_life_hours,
+        "parts": {"remaining_share": 0.42},
+    }
+
+
+def _lines(*rows: dict[str, Any]) -> list[str]:
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(overrides_table(rows, 80))
+    return console.export_text().splitlines()
+
+
+def test_half_lives_fit_80_columns() -> None:
+    lines = _lines(_row(1234.5), _row(None))
+    assert max(map(len, lines)) <= 80
+    first, second = (line for line in lines if "12,345" in line)
+    assert first.split()[-5:] == ["0.13", "1,234", "h", "42%", "0.57"]
+    assert "-0.87 ± 0.13" in first
+    assert second.split()[-3:] == ["–", "–", "0.57"]
+
+
+def test_without_wear_there_is_no_column_for_it() -> None:
+    assert not any("½-life" in line for line in _lines(_row(None)))

@@ -9,8 +9,16 @@ import pytest
 from dagster._core.test_utils import environ
 
 from learning_assets.defs.build import ASSETS, build_definitions
+from learning_assets.defs.partitions import FIRST_WEEK, WEEKS, weeks_between, weeks_of
 from learning_assets.defs.resources import BookResource
-from learning_assets.store.tables import LEARNING_LESSONS, PATTERN_TRADE_EVENTS, PM_OVERRIDES
+from learning_assets.store.tables import (
+    LEARNING_EDGE_HISTORY,
+    LEARNING_HALF_LIVES,
+    LEARNING_LATENT_FACTORS,
+    LEARNING_LESSONS,
+    PATTERN_TRADE_EVENTS,
+    PM_OVERRIDES,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +40,29 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
     }
     assert snapshot == {
         "closed_trades": ("source", False, "NoneType", []),
+        "learning_edge_history": (
+            "learning",
+            True,
+            "WeeklyPartitionsDefinition",
+            ["learning_lessons", "pattern_trade_events"],
+        ),
+        "learning_latent_factors": (
+            "learning",
+            True,
+            "WeeklyPartitionsDefinition",
+            ["learning_lessons", "pattern_trade_events"],
+        ),
         "learning_lessons": (
             "learning",
             True,
             "StaticPartitionsDefinition",
             ["pattern_trade_events"],
+        ),
+        "lesson_half_lives": (
+            "learning",
+            True,
+            "WeeklyPartitionsDefinition",
+            ["learning_edge_history"],
         ),
         "pattern_trade_events": (
             "events",
@@ -44,10 +70,17 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
             "DailyPartitionsDefinition",
             ["closed_trades"],
         ),
-        "pm_overrides": ("overrides", True, "NoneType", ["learning_lessons"]),
+        "pm_overrides": (
+            "overrides",
+            True,
+            "NoneType",
+            ["learning_latent_factors", "learning_lessons", "lesson_half_lives"],
+        ),
     }
     jobs = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
-    assert jobs == {"events", "lessons", "overrides", "main"}
+    assert jobs == {
+        *("events", "lessons", "edge_history", "half_lives", "factors", "overrides", "main")
+    }
 
 
 def test_the_definitions_load(definitions: dg.Definitions) -> None:
@@ -62,7 +95,7 @@ def test_loading_warns_of_nothing() -> None:
         "warnings.filterwarnings('ignore', module='(numba|scipy|pandas|sqlalchemy)');"
         "from learning_assets.defs import build, run, storage;"
         "d = build.build_definitions(); dagster.Definitions.validate_loadable(d);"
-        "[d.resolve_job_def(j) for j in ('events', 'lessons', 'overrides', 'main')]"
+        "[d.resolve_job_def(job.name) for job in build.JOBS]"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
@@ -85,10 +118,54 @@ def test_days_go_on_to_today_and_the_newest_one_feeds_every_module(
 
 
 @pytest.mark.parametrize(
+    ("asset", "parent", "expected"),
+    [
+        ("learning_edge_history", "pattern_trade_events", dg.TimeWindowPartitionMapping),
+        ("learning_edge_history", "learning_lessons", dg.AllPartitionMapping),
+        ("lesson_half_lives", "learning_edge_history", dg.TimeWindowPartitionMapping),
+        ("learning_latent_factors", "pattern_trade_events", dg.TimeWindowPartitionMapping),
+        ("learning_latent_factors", "learning_lessons", dg.AllPartitionMapping),
+        ("pm_overrides", "learning_lessons", dg.AllPartitionMapping),
+        ("pm_overrides", "lesson_half_lives", dg.LastPartitionMapping),
+        ("pm_overrides", "learning_latent_factors", dg.LastPartitionMapping),
+    ],
+)
+def test_what_an_asset_reads_is_mapped(
+    definitions: dg.Definitions, asset: str, parent: str, expected: type
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    mapping = graph.get_partition_mapping(dg.AssetKey(asset), dg.AssetKey(parent))
+    assert isinstance(mapping, expected)
+
+
+def test_weeks_begin_on_monday_and_the_running_one_is_not_over() -> None:
+    keys = WEEKS.get_partition_keys(current_time=datetime(2026, 6, 3, tzinfo=UTC))
+    assert (keys[0], keys[-1]) == (FIRST_WEEK.date().isoformat(), "2026-05-25")
+    assert all(week.weekday() == 0 and week.tzinfo is UTC for week in weeks_of(keys))
+    on_monday = WEEKS.get_partition_keys(current_time=datetime(2026, 6, 8, tzinfo=UTC))
+    assert on_monday[-1] == "2026-06-01"
+
+
+def test_whole_weeks_between_two_moments() -> None:
+    wednesday, monday = datetime(2026, 6, 3, 7, tzinfo=UTC), datetime(2026, 6, 15, tzinfo=UTC)
+    first = datetime(2026, 6, 1, tzinfo=UTC)
+    assert weeks_between(wednesday, monday) == (first, datetime(2026, 6, 8, tzinfo=UTC))
+    assert weeks_between(wednesday, datetime(2026, 6, 14, 23, tzinfo=UTC)) == (first, first)
+    assert weeks_between(wednesday, datetime(2026, 6, 7, tzinfo=UTC)) is None
+    assert weeks_between(datetime(2000, 1, 1, tzinfo=UTC), monday) == (
+        FIRST_WEEK,
+        datetime(2026, 6, 8, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize(
     ("asset", "table"),
     [
         ("pattern_trade_events", PATTERN_TRADE_EVENTS),
         ("learning_lessons", LEARNING_LESSONS),
+        ("learning_edge_history", LEARNING_EDGE_HISTORY),
+        ("lesson_half_lives", LEARNING_HALF_LIVES),
+        ("learning_latent_factors", LEARNING_LATENT_FACTORS),
         ("pm_overrides", PM_OVERRIDES),
     ],
 )

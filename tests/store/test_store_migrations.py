@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import psycopg
 import pytest
+from alembic import command
 
 from learning_assets.errors import UserError
 from learning_assets.store.connection import Conn, connect, open_database
 from learning_assets.store.history import prepare_history
 from learning_assets.store.migrations import VERSION_TABLE, latest_revision, migrate
 from learning_assets.store.settings import Settings, settings
-from learning_assets.store.tables import PATTERN_TRADE_EVENTS, TABLES, statements
+from learning_assets.store.tables import FIRST, PATTERN_TRADE_EVENTS, TABLES, statements
 
 MIGRATE = """
 import sys
@@ -69,6 +70,24 @@ def test_a_second_migration_changes_nothing(book: Settings, conn: Conn) -> None:
     assert _columns(conn) == before
     query = f"SELECT version_num FROM {VERSION_TABLE}"
     assert conn.execute(query).fetchall() == [(latest_revision(),)]
+
+
+def test_an_upgrade_keeps_what_the_first_tables_hold(
+    server_env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(server_env, "upgraded")
+    with monkeypatch.context() as patched:
+        upgrade = command.upgrade
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, FIRST))
+        migrate(chosen)
+    with connect(chosen) as conn:
+        old = {table.name for table in TABLES if table.revision == FIRST}
+        assert _columns(conn).keys() == old
+        conn.execute("INSERT INTO learning_state VALUES ('pm', 'd', now(), 1, 2, '{}')")
+        before = conn.execute("SELECT * FROM learning_state").fetchall()
+        migrate(chosen)
+        assert _columns(conn) == _declared()
+        assert conn.execute("SELECT * FROM learning_state").fetchall() == before
 
 
 def test_two_processes_migrate_at_once(server_env: Mapping[str, str]) -> None:

@@ -1,0 +1,57 @@
+"""The asset `learning_edge_history`: what each lesson earned, week by week."""
+
+from datetime import datetime
+
+import dagster as dg
+
+from learning_assets.core.events import from_frame
+from learning_assets.core.history import WEEK, edge_history
+from learning_assets.core.records import Lesson, LessonStatus
+from learning_assets.defs.assets.learning_lessons import learning_lessons
+from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
+from learning_assets.defs.learners_metadata import of_edge_history
+from learning_assets.defs.metadata import column_schema
+from learning_assets.defs.partitions import FIRST_WEEK, WEEKS, weeks_of
+from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.store import edge_history as stored
+from learning_assets.store import events, lessons
+from learning_assets.store.connection import Conn
+from learning_assets.store.tables import LEARNING_EDGE_HISTORY
+
+
+@dg.asset(
+    deps=[
+        dg.AssetDep(pattern_trade_events, partition_mapping=dg.TimeWindowPartitionMapping()),
+        dg.AssetDep(learning_lessons, partition_mapping=dg.AllPartitionMapping()),
+    ],
+    partitions_def=WEEKS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="learning",
+    kinds={"postgres"},
+    pool="learning_edge_history",
+    metadata=column_schema(LEARNING_EDGE_HISTORY),
+    description=(
+        "The edge of every lesson that was ever active, in each week from Monday 00:00 UTC. All "
+        "past weeks can be backfilled in one run; a lesson that is new gets its past in any run."
+    ),
+)
+def learning_edge_history(
+    context: dg.AssetExecutionContext, book: BookResource
+) -> dg.MaterializeResult[None]:
+    """Compute the edges of these weeks, and of earlier ones where they are missing."""
+    weeks = weeks_of(context.partition_keys)
+    with clear_failures(), book.connect() as conn:
+        known = from_frame(events.events_frame(conn, weeks[-1] + WEEK))
+        points = edge_history(known, _ever_active(conn), book.config, _before(weeks[0]), weeks[-1])
+        written = stored.replace_edge_history(conn, points, weeks[0], weeks[-1])
+    return dg.MaterializeResult(metadata=of_edge_history(points, weeks, written))
+
+
+def _ever_active(conn: Conn) -> list[Lesson]:
+    statuses = (LessonStatus.ACTIVE, LessonStatus.DEPRECATED)
+    return [lesson for status in statuses for lesson in lessons.lessons(conn, status=status)]
+
+
+def _before(week: datetime) -> datetime:
+    """From when on missing weeks are looked for."""
+    return min(week, FIRST_WEEK)

@@ -1,0 +1,63 @@
+"""The asset `learning_latent_factors`: lessons that mean much the same trades."""
+
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.events import from_frame
+from learning_assets.core.factors import Factor, latent_factors
+from learning_assets.core.history import WEEK
+from learning_assets.core.records import LessonStatus
+from learning_assets.defs.assets.learning_lessons import learning_lessons
+from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
+from learning_assets.defs.learners_metadata import of_factors
+from learning_assets.defs.metadata import column_schema
+from learning_assets.defs.partitions import WEEKS, weeks_of
+from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.store import events, lessons
+from learning_assets.store import factors as stored
+from learning_assets.store.connection import Conn
+from learning_assets.store.tables import LEARNING_LATENT_FACTORS
+
+SIGNIFICANT = (LessonStatus.ACTIVE, LessonStatus.REDUNDANT)
+
+
+@dg.asset(
+    deps=[
+        dg.AssetDep(pattern_trade_events, partition_mapping=dg.TimeWindowPartitionMapping()),
+        dg.AssetDep(learning_lessons, partition_mapping=dg.AllPartitionMapping()),
+    ],
+    partitions_def=WEEKS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="learning",
+    kinds={"postgres", "numba"},
+    pool="learning_latent_factors",
+    metadata=column_schema(LEARNING_LATENT_FACTORS),
+    description=(
+        "Significant lessons grouped by the trades that they share. In the overrides, members of "
+        "different patterns share their edge, so that a trade is not adjusted twice for one cause."
+    ),
+)
+def learning_latent_factors(
+    context: dg.AssetExecutionContext, book: BookResource
+) -> dg.MaterializeResult[None]:
+    """Find the factors as of the end of each of these weeks."""
+    found: tuple[Factor, ...] = ()
+    as_ofs = [week + WEEK for week in weeks_of(context.partition_keys)]
+    with clear_failures(), book.connect() as conn, conn.transaction():
+        for as_of in as_ofs:
+            found = _factors(conn, book.config, as_of)
+            stored.replace_factors(conn, as_of, found)
+    return dg.MaterializeResult(metadata=of_factors(found, as_ofs[-1]))
+
+
+def _factors(conn: Conn, settings: LearningConfig, as_of: datetime) -> tuple[Factor, ...]:
+    known, previous = lessons.lessons(conn), stored.factors(conn, as_of)
+    since = as_of - timedelta(days=settings.look_back_days)
+    return latent_factors(
+        from_frame(events.events_frame(conn, as_of, since)),
+        [lesson for lesson in known if lesson.status in SIGNIFICANT],
+        previous=previous.factors if previous else (),
+        known=known,
+    )

@@ -1,0 +1,117 @@
+"""What the assets of the meta-learners say about themselves, for a person who reads it in the UI.
+
+Turns results into Dagster's metadata, as `defs.metadata` does for the main job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from learning_assets.core.factors import Factor
+from learning_assets.core.halflife import HalfLife
+from learning_assets.core.history import EdgePoint
+from learning_assets.core.records import DecayState
+from learning_assets.defs.metadata import TOP_ROWS, Metadata, rounded, table_value
+
+_EDGE_COLUMNS = {
+    "lesson": "string",
+    "week": "string",
+    "n": "int",
+    "delta_rr (R)": "float",
+    "± (R)": "float",
+    "edge_raw (R)": "float",
+}
+
+
+def of_edge_history(
+    points: Sequence[EdgePoint], weeks: Sequence[datetime], written: int
+) -> Metadata:
+    """The edges of these weeks; `written` counts the rows that were filled in elsewhere too."""
+    there = [p for p in points if weeks[0] <= p.week <= weeks[-1]]
+    newest = max((p.week for p in there), default=None)
+    strongest = sorted((p for p in there if p.week == newest), key=lambda p: -abs(p.edge_raw))
+    rows = [
+        (p.lesson_id, p.week.date().isoformat(), p.n, *map(rounded, (p.delta_rr, p.se, p.edge_raw)))
+        for p in strongest[:TOP_ROWS]
+    ]
+    return {
+        "rows of these weeks": len(there),
+        "rows filled in for other weeks": written - len(there),
+        "lessons": len({p.lesson_id for p in there}),
+        "weeks": len(weeks),
+        "strongest in the newest week": table_value(_EDGE_COLUMNS, rows),
+    }
+
+
+_HALF_LIFE_COLUMNS = {
+    "lesson": "string",
+    "status": "string",
+    "half-life (h)": "float",
+    "from (h)": "float",
+    "to (h)": "float",
+    "e0 (R)": "float",
+    "p": "float",
+    "weeks": "int",
+}
+
+
+def of_half_lives(found: Mapping[str, HalfLife], as_of: datetime) -> Metadata:
+    """How many edges wear out, and how fast: the fastest first."""
+    ranked = sorted(found.items(), key=lambda item: _by_wear(item[1]))
+    rows = [
+        (name, str(x.status), *map(rounded, _numbers(x)), x.n_windows)
+        for name, x in ranked[:TOP_ROWS]
+    ]
+    return {
+        "dagster/partition_row_count": len(found),
+        "as of": dg.MetadataValue.timestamp(as_of),
+        **{str(state): sum(x.status is state for x in found.values()) for state in DecayState},
+        "half-lives": table_value(_HALF_LIFE_COLUMNS, rows),
+    }
+
+
+def _numbers(x: HalfLife) -> tuple[float | None, ...]:
+    return x.half_life_hours, x.low, x.high, x.e0, x.p_value
+
+
+def _by_wear(x: HalfLife) -> tuple[bool, float, float]:
+    return x.half_life_hours is None, x.half_life_hours or 0.0, -abs(x.e0 or 0.0)
+
+
+_FACTOR_COLUMNS = {
+    "factor": "string",
+    "module": "string",
+    "category": "string",
+    "members": "int",
+    "patterns": "int",
+    "least overlap": "float",
+    "representative": "string",
+}
+
+
+def of_factors(found: Sequence[Factor], as_of: datetime) -> Metadata:
+    """How many factors there are: those of several patterns first, then the largest."""
+    ranked = sorted(found, key=lambda f: (-len(f.pattern_keys), -len(f.members), f.factor_id))
+    rows = [
+        (
+            f.factor_id,
+            f.module,
+            f.action_category,
+            len(f.members),
+            len(f.pattern_keys),
+            rounded(min(overlap for _, overlap in f.members)),
+            f.representative,
+        )
+        for f in ranked[:TOP_ROWS]
+    ]
+    return {
+        "dagster/partition_row_count": len(found),
+        "as of": dg.MetadataValue.timestamp(as_of),
+        "lessons": sum(len(f.members) for f in found),
+        "factors of several lessons": sum(len(f.members) > 1 for f in found),
+        "factors of several patterns": sum(len(f.pattern_keys) > 1 for f in found),
+        "factors": table_value(_FACTOR_COLUMNS, rows),
+    }
