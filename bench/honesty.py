@@ -23,11 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
+from learning_assets.core.adjust import MeasuredFactors, MeasuredHalfLives, MetaResults
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable, from_frame
+from learning_assets.core.factors import latent_factors
+from learning_assets.core.halflife import half_lives
+from learning_assets.core.history import WEEK, edge_history, last_full_week, monday
 from learning_assets.core.learn import Searched, learn_module, search
 from learning_assets.core.overrides import build_overrides
-from learning_assets.core.records import ClosedTrade, LessonStatus, Override
+from learning_assets.core.records import ClosedTrade, Lesson, LessonStatus, Override
 from learning_assets.core.scope import ScopeSubset
 from learning_assets.sources.demo import Market, MarketSettings, PlantedEffect, frame_of, simulate
 from learning_assets.sources.detect import open_source
@@ -70,7 +74,15 @@ def planted(seed: int, **changes: object) -> Planted:
     lessons = [
         lesson for m in ("dm", "pm") for lesson in learn_module(events, m, CONFIG, as_of).lessons
     ]
-    made = build_overrides(lessons, events, CONFIG, as_of, as_of, timedelta(hours=1)).overrides
+    made = build_overrides(
+        lessons,
+        events,
+        CONFIG,
+        as_of,
+        as_of,
+        timedelta(hours=1),
+        meta=_measured(lessons, events, as_of),
+    ).overrides
     seconds = time.perf_counter() - start
     aliases = {
         lesson.lesson_id: {lesson.scope_subset, *lesson.aliases}
@@ -88,6 +100,19 @@ def planted(seed: int, **changes: object) -> Planted:
         len(made),
         sum(_is_wrong(o, market) for o in made),
         seconds,
+    )
+
+
+def _measured(lessons: Sequence[Lesson], events: EventTable, as_of: datetime) -> MetaResults:
+    """Half-lives and factors, as the main job has them: as of the last Monday."""
+    active = [lesson for lesson in lessons if lesson.status is LessonStatus.ACTIVE]
+    last = last_full_week(as_of)
+    first = monday(as_of - timedelta(days=CONFIG.look_back_days))
+    points = edge_history(events, active, CONFIG, first, last)
+    known = events.window(last + WEEK, CONFIG.look_back_days)
+    return MetaResults(
+        MeasuredHalfLives(last + WEEK, half_lives(points)),
+        MeasuredFactors(last + WEEK, latent_factors(known, active)),
     )
 
 
