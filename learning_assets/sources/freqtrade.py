@@ -583,7 +583,7 @@ def _measure_text(measure: RiskMeasure, items: Sequence[_Found]) -> str:
     losers = counted(n_losers, "losing trade")
     what = f"mean loss of {losers}"
     if measure is RiskMeasure.EXCURSION:
-        what = f"mean adverse excursion, since {losers} measure too little"
+        what = f"mean adverse excursion, since only {n_losers} of {len(items)} lost"
     return (
         f"{' or '.join(risks)} of the stake (the {what}, "
         f"and a stop of {EMERGENCY_STOP:.0%} or more, or none, measures nothing; "

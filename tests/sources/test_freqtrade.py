@@ -183,7 +183,7 @@ def test_a_strategy_that_sits_out_its_losses_is_measured_by_its_excursions(tmp_p
     rows = {row.trade_id.split(":")[1]: row.rr for row in _rows(source)}
     assert rows == pytest.approx({"A/USDT": 0.06 / 0.05, "B/USDT": 0.03 / 0.05})
     (note,) = source.summary().notes
-    assert "0.0500 of the stake (the mean adverse excursion, since 0 losing trades" in note
+    assert "0.0500 of the stake (the mean adverse excursion, since only 0 of 2 lost" in note
 
 
 def test_a_named_risk_replaces_the_emergency_stop_only(tmp_path):
