@@ -19,6 +19,9 @@ from scipy.linalg import solveh_banded
 
 Floats = NDArray[np.float64]
 
+LEAST_VARIANCE = 1e-12
+"""R²: outcomes are known to a millionth of an R at best, also where a fit leaves nothing."""
+
 _MAX_LAG_DAYS = 20
 _PHI_GRID = np.linspace(0.0, 0.98, 50)
 
@@ -45,7 +48,7 @@ def fit_day_shock(y: Floats, day: NDArray[np.int64]) -> DayShock:
     total = float(centred @ centred) / (len(y) - 1)
     gamma, phi = _fit_decay(*_pair_moments(centred, day))
     gamma = min(gamma, 0.9 * total)
-    return DayShock(total - gamma, gamma, phi)
+    return DayShock(max(total - gamma, LEAST_VARIANCE), gamma, phi)
 
 
 def _pair_moments(y: Floats, day: NDArray[np.int64]) -> tuple[Floats, Floats]:

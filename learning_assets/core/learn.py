@@ -19,7 +19,7 @@ from scipy import stats
 
 from learning_assets.core.attribution import Block, JointSearch, Limits
 from learning_assets.core.config import LearningConfig
-from learning_assets.core.dayshock import DayShock
+from learning_assets.core.dayshock import LEAST_VARIANCE, DayShock
 from learning_assets.core.events import EventTable, instant
 from learning_assets.core.mining import (
     Group,
@@ -236,7 +236,8 @@ class _Task:
         A few cells more change little; outcomes that spread by a fifth more or less do.
         """
         c = self.config
-        spread = round(4 * math.log2(float(winsorised(y, c.winsor).std())))
+        variance = max(float(winsorised(y, c.winsor).var()), LEAST_VARIANCE)
+        spread = round(2 * math.log2(variance))
         return (
             f"{c.n_min},{c.max_scope_dims},{c.family_wise_error:g},{c.rotations},{c.winsor:g},"
             f"{c.look_back_days},{c.seed},{round(math.log2(self.cells[module]))},{spread}"

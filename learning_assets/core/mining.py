@@ -27,9 +27,6 @@ from learning_assets.core.scope import ScopeSubset, subset
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MAX_DEPTH = 4
-"""Deepest descent that the buffers are laid out for."""
-
 _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at import
 """As many as there are processors for this process; results do not depend on it."""
 

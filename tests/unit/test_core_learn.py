@@ -339,6 +339,19 @@ def test_too_few_trades_give_no_lessons(n_trades: int) -> None:
     assert learning.n_trades == n_trades
 
 
+@pytest.mark.parametrize("allocated", [False, True])
+def test_outcomes_without_noise_are_learned_too(allocated: bool) -> None:
+    edges = (Edge(ALLOCATION if allocated else ONE, dict(SOLANA), 1.0),)
+    plan = replace(PLAN, noise_sd=0.0, allocated=allocated, edges=edges)
+    frame = with_trims(market(plan)) if allocated else market(plan)
+    module = "dm" if allocated else "pm"
+    found = active(learned(frame, plan, module=module))
+    assert [lesson.scope_subset for lesson in found.values()] == [tuple(SOLANA)]
+    [lesson] = found.values()
+    assert lesson.joint_edge_r == pytest.approx(1.0, rel=1e-3)
+    learned(frame, plan)  # what is left for pm has no variance: no error
+
+
 def test_equal_outcomes_give_no_lessons() -> None:
     learning = learned(market(Plan(noise_sd=0.0)))
     assert (learning.lessons, learning.detection_limit) == ((), None)
