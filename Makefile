@@ -29,6 +29,7 @@ check: setup
 
 bench: setup
 	$(PY) bench/honesty.py
+	$(PY) bench/quality.py --seeds 1-1
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

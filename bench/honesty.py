@@ -23,15 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from learning_assets.core.adjust import MeasuredFactors, MeasuredHalfLives, MetaResults
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable, from_frame
-from learning_assets.core.factors import latent_factors
-from learning_assets.core.halflife import half_lives
-from learning_assets.core.history import WEEK, edge_history, last_full_week, monday
 from learning_assets.core.learn import Searched, learn_module, search
+from learning_assets.core.meta import meta_results
 from learning_assets.core.overrides import build_overrides
-from learning_assets.core.records import ClosedTrade, Lesson, LessonStatus, Override
+from learning_assets.core.records import ClosedTrade, LessonStatus, Override
 from learning_assets.core.scope import ScopeSubset
 from learning_assets.sources.demo import Market, MarketSettings, PlantedEffect, frame_of, simulate
 from learning_assets.sources.detect import open_source
@@ -81,7 +78,7 @@ def planted(seed: int, **changes: object) -> Planted:
         as_of,
         as_of,
         timedelta(hours=1),
-        meta=_measured(lessons, events, as_of),
+        meta=meta_results(lessons, events, CONFIG, as_of),
     ).overrides
     seconds = time.perf_counter() - start
     aliases = {
@@ -94,31 +91,19 @@ def planted(seed: int, **changes: object) -> Planted:
     return Planted(
         seed,
         len(alive),
-        sum(_found(e, made, aliases) for e in alive),
+        sum(found(e, made, aliases) for e in alive),
         len(large),
-        sum(_found(e, made, aliases) for e in large),
+        sum(found(e, made, aliases) for e in large),
         len(made),
         sum(_is_wrong(o, market) for o in made),
         seconds,
     )
 
 
-def _measured(lessons: Sequence[Lesson], events: EventTable, as_of: datetime) -> MetaResults:
-    """Half-lives and factors, as the main job has them: as of the last Monday."""
-    active = [lesson for lesson in lessons if lesson.status is LessonStatus.ACTIVE]
-    last = last_full_week(as_of)
-    first = monday(as_of - timedelta(days=CONFIG.look_back_days))
-    points = edge_history(events, active, CONFIG, first, last)
-    known = events.window(last + WEEK, CONFIG.look_back_days)
-    return MetaResults(
-        MeasuredHalfLives(last + WEEK, half_lives(points)),
-        MeasuredFactors(last + WEEK, latent_factors(known, active)),
-    )
-
-
-def _found(
+def found(
     effect: PlantedEffect, made: Sequence[Override], aliases: Mapping[str, set[ScopeSubset]]
 ) -> bool:
+    """Whether an override of the right sign has the effect's scope, to the letter or as alias."""
     return any(
         o.group == effect.group
         and effect.scope_subset in aliases[o.lesson_id]
@@ -197,7 +182,8 @@ def _rows(task: Callable[[int], object], seeds: Sequence[int], name: str) -> Ite
         yield row
 
 
-def _seeds(text: str) -> range:
+def seeds_of(text: str) -> range:
+    """The seeds A … B of "A-B", or the one of "A"."""
     first, _, last = text.partition("-")
     return range(int(first), int(last or first) + 1)
 
@@ -205,8 +191,8 @@ def _seeds(text: str) -> range:
 def main() -> None:
     """Run the chosen parts and print a table, or one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=_seeds, default=_seeds("101-104"), help="A-B, planted")
-    parser.add_argument("--null-seeds", type=_seeds, default=_seeds("501-505"), help="A-B")
+    parser.add_argument("--seeds", type=seeds_of, default=seeds_of("101-104"), help="A-B, planted")
+    parser.add_argument("--null-seeds", type=seeds_of, default=seeds_of("501-505"), help="A-B")
     parser.add_argument("--real", type=Path, help="a real export to shuffle")
     parser.add_argument(
         "--parts", nargs="*", default=["planted", "empty", "shuffled", "rotated"], metavar="PART"

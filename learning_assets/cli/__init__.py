@@ -16,6 +16,8 @@ import typer
 
 from learning_assets.cli.book import reset
 from learning_assets.cli.doctor import doctor
+from learning_assets.cli.effectiveness import effectiveness
+from learning_assets.cli.report import report
 from learning_assets.cli.run import run
 from learning_assets.cli.show import lessons, lookup, overrides
 from learning_assets.cli.ui import ui
@@ -45,7 +47,8 @@ def _everywhere(
         os.environ[DEBUG_VARIABLE] = "1"
 
 
-for command in (run, ui, overrides, lessons, lookup, doctor, reset):
+_COMMANDS = (run, ui, overrides, lessons, lookup, effectiveness, report, doctor, reset)
+for command in _COMMANDS:
     app.command()(command)
 
 

@@ -155,7 +155,7 @@ def _materialize(request: Request, settings: Settings, chosen: Chosen, now: date
     first, last = window_of([*chosen.summary.days, *stored], now.date(), live=live)
     with _progress(terminal(to_stderr=True)) as progress:
         # Dagster takes a second to import.
-        from learning_assets.defs.partitions import weeks_between
+        from learning_assets.defs.partitions import last_full_day, weeks_between
         from learning_assets.defs.run import main_job
 
         with main_job(settings, progress) as job:
@@ -166,6 +166,11 @@ def _materialize(request: Request, settings: Settings, chosen: Chosen, now: date
             weeks = weeks_between(_first_close(settings, as_of), min(as_of, now))
             if weeks is not None:
                 job.learn_about_lessons(*weeks)
+            day = last_full_day(min(as_of, now))
+            if day is not None:
+                job.learn_about_regimes(day)
+            if weeks is not None:
+                job.judge_past(*weeks, as_of)
             job.publish(as_of)
     with connect(settings) as conn:
         return report_of(conn, settings.book, chosen.summary, as_of, job.seconds, chosen.market)

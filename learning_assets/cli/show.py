@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from learning_assets.cli.book import existing_book, settings_of
+from learning_assets.cli.effectiveness import gain_sentence, gains_now
 from learning_assets.cli.output import (
     BookOption,
     JsonOption,
@@ -67,16 +68,17 @@ def overrides(
     with existing_book(settings_of(book)) as conn:
         if public_view:
             stored_overrides.publish_public_view(conn)
-        rows = override_rows(conn)
+        rows, gains = override_rows(conn), gains_now(conn)
     if as_json:
         print_json(rows)
     else:
-        print_overrides(rows)
+        print_overrides(rows, gain_sentence(gains))
 
 
-def print_overrides(rows: list[dict[str, Any]]) -> None:
-    """The overrides as a table for people."""
+def print_overrides(rows: list[dict[str, Any]], gain: str) -> None:
+    """The overrides as a table for people, and the gain of each module."""
     console = terminal()
+    console.print(f"gain {gain}")
     if not rows:
         console.print("no overrides: sizes stay as they are")
         return

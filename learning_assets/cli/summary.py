@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from learning_assets.cli.demo import ALIAS, FOUND, Comparison, compare
+from learning_assets.cli.effectiveness import gain_document, gain_sentence
 from learning_assets.cli.output import SliceTable
 from learning_assets.cli.show import override_rows, overrides_table
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.gain import ModuleGain, gains_of
+from learning_assets.core.judge import Difference, total_of
 from learning_assets.core.records import LessonStatus
 from learning_assets.sources.base import SourceSummary
 from learning_assets.sources.demo import Market
-from learning_assets.store import books, events, lessons, overrides
+from learning_assets.store import books, effectiveness, events, lessons, overrides
 from learning_assets.store.connection import Conn
 
 MODULES = ("pm", "dm")
@@ -37,6 +41,8 @@ class RunReport:
     lessons: Mapping[str, int]
     overrides: Sequence[Mapping[str, Any]]
     expected: Mapping[str, float]
+    gains: Mapping[str, ModuleGain]
+    walk_forward: Difference
     seconds: Mapping[str, float]
     comparison: Comparison | None
 
@@ -58,6 +64,8 @@ class RunReport:
             "lessons": self.lessons,
             "overrides": self.overrides,
             "expected": self.expected,
+            "gain": gain_document(self.gains),
+            "walk_forward": asdict(self.walk_forward),
             "seconds": self.seconds,
         }
         truth = self.comparison
@@ -78,6 +86,7 @@ def report_of(
     stored = lessons.lessons(conn)
     live = overrides.live(conn)
     published = live.content.overrides if live else ()
+    judged, config = effectiveness.results(conn, as_of), LearningConfig()
     return RunReport(
         book,
         source,
@@ -90,6 +99,8 @@ def report_of(
         {str(status): sum(x.status is status for x in stored) for status in LessonStatus},
         override_rows(conn),
         live.content.expected if live else {},
+        gains_of(judged, config, as_of),
+        total_of(judged, config),
         {asset: round(s, 3) for asset, s in seconds.items()},
         None if market is None else compare(market, as_of, stored, published),
     )
@@ -130,6 +141,8 @@ def _facts(report: RunReport) -> Table:
         "rejected": f"{total:,} ({rejected})" if total else "none",
         "slices tested": tested,
         "lessons": ", ".join(f"{n:,} {status}" for status, n in report.lessons.items()),
+        "gain": gain_sentence(report.gains),
+        "walk-forward": _walk_forward(report.walk_forward),
         "took": f"{sum(report.seconds.values()):.1f} s",
     }
     facts = Table.grid(padding=(0, 2))
@@ -138,6 +151,14 @@ def _facts(report: RunReport) -> Table:
     for name, value in shown.items():
         facts.add_row(f"[bold]{name}[/bold]", value)
     return facts
+
+
+def _walk_forward(found: Difference) -> str:
+    """What past overrides did to the trades that followed."""
+    if found.difference is None:
+        return "no past week to judge yet"
+    said = f"{found.difference:+.3f} R per unit of size over {found.n_trades:,} trades"
+    return said if found.low is None else f"{said} ({found.low:+.3f} … {found.high:+.3f})"
 
 
 def _expected(expected: Mapping[str, float]) -> str:

@@ -20,11 +20,12 @@ from learning_assets.core.mining import Group
 from learning_assets.core.residual import (
     Cutoffs,
     Search,
-    best_of,
+    best_beside,
     drop_weak,
     exchange,
     fit_jointly,
     noise_of,
+    regroup,
 )
 from learning_assets.core.scope import ScopeSubset
 
@@ -131,8 +132,7 @@ class JointSearch:
 
     def _best(self, blocks: Sequence[Block], i: int) -> tuple[ScopeSubset | None, float]:
         block, search = blocks[i], self.search_of(blocks, i)
-        residual = fit_jointly(search, block.taken, _cut(block).shock).residual
-        [(new, beyond)] = best_of(search, residual[:, None], _cut(block))
+        new, beyond = best_beside(search, block.taken, _cut(block))
         return (None, -np.inf) if new is None or new in block.taken else (new, beyond)
 
     def _improve(self, blocks: list[Block]) -> list[Block]:
@@ -140,7 +140,7 @@ class JointSearch:
         for i, block in enumerate(blocks):
             if block.taken:
                 search, cut = self.search_of(blocks, i), _cut(block)
-                taken = exchange(search, list(block.taken), cut)
+                taken = regroup(search, exchange(search, list(block.taken), cut), cut)
                 kept = tuple(sorted(drop_weak(search, taken, cut)))
                 blocks[i] = replace(block, taken=kept)
                 blocks = self._refit(blocks)

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.mining import Group, strongest
@@ -50,16 +50,22 @@ def tail_cutoff(maxima: Floats, tail: float) -> float:
 
     def cost(log_scale: float) -> float:
         scaled = x / math.exp(log_scale)
-        log_cdf = stats.chi2.logcdf(scaled, 1).sum()
+        log_cdf = _log_cdf(scaled)
         m = _effective_number(log_cdf, len(x))
-        density = stats.chi2.logpdf(scaled, 1).sum() - len(x) * log_scale
-        return -float(len(x) * math.log(m) + (m - 1) * log_cdf + density)
+        density = -0.5 * float(np.sum(scaled + np.log(2 * math.pi * scaled))) - len(x) * log_scale
+        return -(len(x) * math.log(m) + (m - 1) * log_cdf + density)
 
     middle = math.log(float(x.mean()) / 10)
     best = optimize.minimize_scalar(cost, bounds=(middle - 3, middle + 3), method="bounded")
     scale = math.exp(best.x)
-    m = _effective_number(stats.chi2.logcdf(x / scale, 1).sum(), len(x))
-    return scale * float(stats.chi2.isf(-math.expm1(math.log1p(-tail) / m), 1))
+    m = _effective_number(_log_cdf(x / scale), len(x))
+    exceeded = -math.expm1(math.log1p(-tail) / m)
+    return scale * float(special.ndtri(exceeded / 2)) ** 2
+
+
+def _log_cdf(x: Floats) -> float:
+    """Sum of log P(χ²₁ ≤ x): the distribution objects of scipy.stats cost more than the mining."""
+    return float(np.log1p(-special.erfc(np.sqrt(x / 2))).sum())
 
 
 def _effective_number(log_cdf: float, count: int) -> float:
@@ -76,14 +82,15 @@ def slice_cutoffs(
     rotated: int,
     tail: float,
     rng: np.random.Generator,
+    given: Floats | None = None,
 ) -> tuple[float, ...]:
     """Smallest |evidence| that counts in each cell (see `mining.cell`); inf where none is testable.
 
     Skewed outcomes make small slices stray further up than down, so either sign has cut-offs of
     its own. `tail` is the chance that the strongest slice of a cell exceeds its cut-off where
-    nothing is there.
+    nothing is there, beside the slices `given` (T × k) as in `mining.strongest`.
     """
-    found = strongest(group, rotations(residual, rotated, rng), shock, n_min, depth)
+    found = strongest(group, rotations(residual, rotated, rng), shock, n_min, depth, given)
     return tuple(_cutoff(found.score[:, c], tail) for c in range(found.score.shape[1]))
 
 

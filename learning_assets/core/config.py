@@ -46,4 +46,9 @@ class LearningConfig(BaseModel):
     recurrence_tau_days: float = Field(30.0, gt=0, description="Time constant of the recurrence")
     max_size_change: Share = Field(0.25, description="Most that a set may change the total size")
     prior_gain: float = Field(0.5, ge=0, le=1, description="Gain while nothing has been measured")
+    gain_weeks: int = Field(26, ge=1, le=520, description="Newest weeks that the gain rests on")
+    regime_dims: tuple[str, ...] = Field(
+        ("btc_macro", "alt_macro", "bucket_macro"),
+        description="Dimensions of the regime signature, the one that is dropped first last",
+    )
     expiry_hours: float = Field(6.0, gt=0, description="Hours after which a set is stale at least")

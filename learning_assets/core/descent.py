@@ -149,10 +149,13 @@ def _path(stack, level, value, out_d, out_c, path_c):
 
 
 @_jit
-def strongest_task(d1, depth, n_min, codes, row_trade, y, noise, day, diagonal,
+def strongest_task(d1, depth, n_min, codes, row_trade, y, n_given, noise, day, diagonal,
                     near, log_ratio, ones, ones_total, width):  # fmt: skip
-    """The best slice per column and level among those whose first dimension is `d1`."""
-    columns, rows, big_t = y.shape[1], codes.shape[1], y.shape[0]
+    """The best slice per column and level among those whose first dimension is `d1`.
+
+    The last `n_given` columns of y are no outcomes: they span what is already explained.
+    """
+    columns, rows, big_t = y.shape[1] - n_given, codes.shape[1], y.shape[0]
     score = np.full((columns, 2 * depth), -1.0)
     best_d = np.full((columns, 2 * depth, depth), -1, np.int64)
     best_c = np.full((columns, 2 * depth, depth), -1, np.int64)
@@ -164,7 +167,7 @@ def strongest_task(d1, depth, n_min, codes, row_trade, y, noise, day, diagonal,
     start = np.zeros((depth, width), np.int64)
     last, last_day = np.empty(width, np.int64), np.empty(width, np.int64)
     q, r, g = np.empty(width), np.empty(width), np.empty(width)
-    sums = np.empty((width, columns))
+    sums = np.empty((width, columns + n_given))
     path_c = np.zeros(depth, np.int64)
     level = -1
     while True:
@@ -182,7 +185,12 @@ def strongest_task(d1, depth, n_min, codes, row_trade, y, noise, day, diagonal,
             n = nt[v]
             if n < n_min or nr[v] == pos.shape[0] or big_t - n < n_min:
                 continue
-            information = (n - q[v]) / noise - g[v] * g[v] / ones_total
+            alone = (n - q[v]) / noise - g[v] * g[v] / ones_total
+            information = alone
+            for b in range(columns, columns + n_given):
+                information -= sums[v, b] * sums[v, b]
+            if 2.0 * n * information < n_min * alone:
+                continue
             for b in range(columns):
                 s = sums[v, b] * sums[v, b] / information
                 cell = 2 * level + (1 if sums[v, b] > 0 else 0)

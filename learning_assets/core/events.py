@@ -103,6 +103,12 @@ def instant(at: datetime) -> np.datetime64:
     return np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us")
 
 
+def moment(at: np.datetime64) -> datetime:
+    """A naive UTC datetime64[us] as an aware time."""
+    naive: datetime = at.astype("datetime64[us]").item()
+    return naive.replace(tzinfo=UTC)
+
+
 def _naive_utc(column: pd.Series) -> NDArray[np.datetime64]:
     return pd.to_datetime(column, utc=True).dt.tz_localize(None).to_numpy().astype("datetime64[us]")
 

@@ -188,7 +188,7 @@ def _testable(events: EventTable, group: Group, config: LearningConfig) -> bool:
     )
 
 
-def _patterns_as_slices(events: EventTable, keys: Sequence[GroupKey]) -> Group:
+def patterns_as_slices(events: EventTable, keys: Sequence[GroupKey]) -> Group:
     """A category as a group whose only dimension is the pattern."""
     index = [events.groups.index(key) for key in keys]
     rows = np.flatnonzero(np.isin(events.group, index))
@@ -300,7 +300,7 @@ class _Task:
             ]
             if module not in modules or len(keys) < 2:
                 continue
-            group = _patterns_as_slices(self.events, keys)
+            group = patterns_as_slices(self.events, keys)
             out = sum(
                 (explained[k] for k in keys if k in explained), np.zeros(self.events.n_trades)
             )
@@ -464,7 +464,7 @@ class _Judge:
         active = self.described.active_rows()
         status, redundant = self._statuses(active)
         rows = list(status)
-        outcomes = _outcomes(self.described.found.group, self.events, self.config, self.as_of)
+        outcomes = outcomes_of(self.described.found.group, self.events, self.config, self.as_of)
         measured = [self._measure(row, outcomes) for row in rows]
         multipliers = multipliers_of(measured)
         return [
@@ -571,9 +571,10 @@ def _identity(key: GroupKey, scope_subset: ScopeSubset) -> tuple[GroupKey, Scope
     return GroupKey(key.module, pattern, key.action_category), ()
 
 
-def _outcomes(
+def outcomes_of(
     group: Group, events: EventTable, config: LearningConfig, as_of: datetime
 ) -> Outcomes:
+    """The trades of a group as the multipliers need them."""
     hours = events.payback_hours[group.trades]
     hours = np.where(np.isnan(hours), events.hold_hours[group.trades], hours)
     week = week_of(group.day)

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from learning_assets.core.dayshock import DayShock, whiten
+from learning_assets.core.dayshock import DayShock, Whitener, whiten
 from learning_assets.core.descent import describe_task, near_ratios, strongest_task, trade_hashes
 from learning_assets.core.events import EventTable
 from learning_assets.core.records import GroupKey
@@ -31,6 +31,7 @@ _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # 
 """As many as there are processors for this process; results do not depend on it."""
 
 _NEAR_DAYS = 32
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +181,19 @@ def _frequent(group: Group, n_min: int) -> _Frequent:
     return _Frequent(new, original)
 
 
-def strongest(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int) -> Strongest:
+def strongest(
+    group: Group, y: Floats, shock: DayShock, n_min: int, depth: int, given: Floats | None = None
+) -> Strongest:
     """The strongest slice of each cell for every column of `y`.
 
     `y` is T × columns, in R; evidence² of a slice is its score statistic x'V⁻¹y with V of the
-    day shock, squared and divided by its variance. Ties go to the slice found first: fewer
-    dimensions, then alphabetical. A slice and its complement both need `n_min` trades: few
-    trades are no evidence, on either side. A group without such slices gives scores of −1.
+    day shock, squared and divided by its variance. `given` (T × k: which trades each taken slice
+    matches) is fitted beside each slice, so that a part of a taken slice is compared with the
+    rest of that slice. Ties go to the slice found first: fewer dimensions, then alphabetical. A
+    slice and its complement both need `n_min` trades: few trades are no evidence, on either
+    side; nor is what is left of a slice beside the given ones if it is worth fewer than half of
+    `n_min`, as that of `n_min` trades compared with as many others. A group without such slices
+    gives scores of −1.
     """
     columns = y.shape[1]
     score = np.full((columns, 2 * depth), -1.0)
@@ -195,14 +202,16 @@ def strongest(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int) 
     if group.n_trades <= n_min or shock.noise_variance <= 0 or not group.dims:
         return Strongest(score, dims, codes)
     w = whiten(group.day, shock)
-    white = np.ascontiguousarray(w.centre(y))
+    basis = _explained(w, given if given is not None else np.empty((len(y), 0)))
+    white = np.column_stack([w.centre(y) - basis @ (basis.T @ y), basis])
     near = near_ratios(w.log_ratio, _NEAR_DAYS)
     frequent = _frequent(group, n_min)
 
     def task(d: int) -> tuple[Floats, Ints, Ints]:
         found: tuple[Floats, Ints, Ints] = strongest_task(
-            d, depth, n_min, frequent.codes, group.row_trade, white, w.noise_variance, w.day,
-            w.diagonal, near, w.log_ratio, w.ones, w.ones_total, frequent.width,
+            d, depth, n_min, frequent.codes, group.row_trade, white, basis.shape[1],
+            w.noise_variance, w.day, w.diagonal, near, w.log_ratio, w.ones, w.ones_total,
+            frequent.width,
         )  # fmt: skip
         return found
 
@@ -210,6 +219,15 @@ def strongest(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int) 
         better = s > score
         score[better], dims[better], codes[better] = s[better], d[better], c[better]
     return Strongest(score, dims, frequent.back(dims, codes))
+
+
+def _explained(w: Whitener, X: Floats) -> Floats:
+    """B (T × rank) with BB' = PX(X'PX)⁻¹X'P, P the weights with the intercept taken out."""
+    PX = w.centre(X)
+    values, vectors = np.linalg.eigh(X.T @ PX)
+    keep = values > _ROUNDING * values.max(initial=0.0)
+    basis: Floats = PX @ (vectors[:, keep] / np.sqrt(values[keep]))
+    return basis
 
 
 def describe(

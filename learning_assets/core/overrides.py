@@ -19,7 +19,9 @@ from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edge
 from learning_assets.core.combine import BOUNDS, clip_multiplier
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable
+from learning_assets.core.gain import ModuleGain, gains_of
 from learning_assets.core.records import Lesson, Override, OverrideSet
+from learning_assets.core.regime_weights import by_multiplier, four_of
 
 Floats = NDArray[np.float64]
 
@@ -56,12 +58,14 @@ def build_overrides(
     interval: timedelta,
     *,
     meta: MetaResults = _NOTHING_MEASURED,
+    gains: Mapping[str, ModuleGain] | None = None,
 ) -> OverrideSet:
     """The set of overrides that the active lessons give.
 
-    `meta` (half-lives and factors) changes the edges as `core.adjust` says; what of it is
-    missing or out of date is neutral. Lessons of one pattern in one factor are not merged: the
-    joint fit has shared their trades out already, and merging deletes true effects.
+    `meta` (half-lives, factors, regime weights) changes the edges as `core.adjust` says; what of
+    it is missing or out of date is neutral. Lessons of one pattern in one factor are not merged:
+    the joint fit has shared their trades out already, and merging deletes true effects. `gains`
+    are by module, as `core.gain` measures them; without them `config.prior_gain` counts.
 
     An adjusted edge under `config.min_edge_r` gives none. `interval` is that between two
     publications; the set expires after three of them, or after `config.expiry_hours` if that is
@@ -71,8 +75,9 @@ def build_overrides(
     window = events.window(as_of, config.look_back_days)
     edges = adjusted_edges(lessons, window, config, as_of, meta)
     actionable = [edge for edge in edges if edge.why_withheld(config.min_edge_r) is None]
-    scale = _scale_to_size(actionable, window, config)
-    overrides = tuple(_override(edge, config, scale) for edge in actionable)
+    known = gains if gains is not None else gains_of((), config, as_of)
+    scale = _scale_to_size(actionable, window, known, config.max_size_change)
+    overrides = tuple(_override(edge, known, scale) for edge in actionable)
     expiry = max(timedelta(hours=config.expiry_hours), _INTERVALS_TO_EXPIRY * interval)
     effect = expected_effect(overrides, window)
     return OverrideSet(
@@ -84,12 +89,12 @@ def build_overrides(
     )
 
 
-def _override(edge: AdjustedEdge, config: LearningConfig, scale: float) -> Override:
-    lesson, gain = edge.lesson, config.prior_gain
+def _override(edge: AdjustedEdge, gains: Mapping[str, ModuleGain], scale: float) -> Override:
+    lesson, gain = edge.lesson, gains[edge.lesson.group.module]
     return Override(
         lesson.group,
         lesson.scope_subset,
-        clip_multiplier(lesson.group.module, 1.0 + scale * gain * edge.adjusted_edge_r),
+        clip_multiplier(lesson.group.module, 1.0 + scale * gain.value * edge.adjusted_edge_r),
         edge.adjusted_edge_r,
         _confidence(edge.joint_edge_r, lesson.joint_se_r),
         edge.decay_state,
@@ -107,8 +112,10 @@ def _confidence(edge_r: float, se_r: float | None) -> float:
     return float(stats.norm.cdf(abs(edge_r) / se_r))
 
 
-def _parts(edge: AdjustedEdge, gain: float, scale: float) -> Mapping[str, Any]:
-    """The sum: multiplier = 1 + size_scale · gain · joint_edge_r · remaining_share · share."""
+def _parts(edge: AdjustedEdge, gain: ModuleGain, scale: float) -> Mapping[str, Any]:
+    """The sum: multiplier = 1 + size_scale · gain · joint_edge_r · remaining_share · share ·
+    regime_factor, and what gain and regime factor were made from.
+    """
     return {
         "joint_edge_r": edge.joint_edge_r,
         "joint_se_r": edge.lesson.joint_se_r,
@@ -117,27 +124,49 @@ def _parts(edge: AdjustedEdge, gain: float, scale: float) -> Mapping[str, Any]:
         "factor_id": edge.factor_id,
         "factor_members": list(edge.factor_members),
         "share": edge.share,
-        "gain": gain,
+        "regime_signature": edge.regime_signature,
+        "regime_factor": edge.regime_factor,
+        "regime_parts": _regime_parts(edge),
+        "gain": gain.value,
+        "gain_rests_on": gain.why,
         "size_scale": scale,
         "notes": list(edge.notes),
     }
 
 
+def _regime_parts(edge: AdjustedEdge) -> Mapping[str, Any] | None:
+    """regime_factor = Π clip((multipliers / medians)^(weights − 1), 0.5, 1.5); None if neutral."""
+    if edge.weights is None or edge.medians is None:
+        return None
+    found = edge.weights
+    return {
+        "weights_of": "/".join(found.group),
+        "weights_signature": found.regime_signature,
+        "n_samples": found.n_samples,
+        "weights": by_multiplier(found.four),
+        "medians": by_multiplier(edge.medians),
+        "multipliers": by_multiplier(four_of(edge.lesson.multipliers)),
+    }
+
+
 def _scale_to_size(
-    edges: Sequence[AdjustedEdge], window: EventTable, config: LearningConfig
+    edges: Sequence[AdjustedEdge],
+    window: EventTable,
+    gains: Mapping[str, ModuleGain],
+    most: float,
 ) -> float:
     """The largest factor ≤ 1 on all adjustments that keeps the total size within its bounds."""
 
     def change(scale: float) -> float:
-        overrides = [_override(edge, config, scale) for edge in edges]
+        overrides = [_override(edge, gains, scale) for edge in edges]
         return abs(expected_effect(overrides, window).total_size)
 
-    if change(1.0) <= config.max_size_change:
+    if change(1.0) <= most:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if change(middle) <= config.max_size_change else (low, middle)
+        low, high = (middle, high) if change(middle) <= most else (low, middle)
     return low
 
 
@@ -179,31 +208,46 @@ def trade_sizes(overrides: Sequence[Override], events: EventTable) -> Floats:
     """
     size = np.ones(events.n_trades)
     for module, categories in SIZING.items():
-        mine = [
-            i
-            for i, key in enumerate(events.groups)
-            if key.module == module and key.action_category in categories
-        ]
-        actions = np.flatnonzero(np.isin(events.group, mine))
-        multiplier = action_multipliers(overrides, events, module)[actions]
-        trade = events.trade[actions]
-        count = np.bincount(trade, minlength=events.n_trades)
-        total = np.bincount(trade, weights=multiplier, minlength=events.n_trades)
-        size *= np.divide(total, count, out=np.ones_like(size), where=count > 0)
+        multiplier = action_multipliers(overrides, events, module)
+        size *= mean_by_trade(multiplier, sizing_actions(events, module, categories), events, 1.0)
     return size
+
+
+def sizing_actions(events: EventTable, module: str, categories: Sequence[str]) -> NDArray[np.int64]:
+    """The actions of these categories of a module, ascending."""
+    mine = [
+        i
+        for i, key in enumerate(events.groups)
+        if key.module == module and key.action_category in categories
+    ]
+    return np.flatnonzero(np.isin(events.group, mine))
+
+
+def mean_by_trade(
+    values: Floats, actions: NDArray[np.int64], events: EventTable, empty: float
+) -> Floats:
+    """Mean of the values (length A) over each trade's `actions`; `empty` where it has none."""
+    trade = events.trade[actions]
+    count = np.bincount(trade, minlength=events.n_trades)
+    total = np.bincount(trade, weights=values[actions], minlength=events.n_trades)
+    mean: Floats = np.divide(total, count, out=np.full(len(count), empty), where=count > 0)
+    return mean
 
 
 def action_multipliers(overrides: Sequence[Override], events: EventTable, module: str) -> Floats:
     """Combined multiplier of every action (length A); 1 for those of other modules."""
     added = np.zeros(events.n_events)
     for override in overrides:
-        if override.group.module == module and override.group in events.groups:
-            added[_matching_actions(override, events)] += override.multiplier - 1.0
+        if override.group.module == module:
+            added[matching_actions(override, events)] += override.multiplier - 1.0
     low, high = BOUNDS[module]
     return np.clip(1.0 + added, low, high)
 
 
-def _matching_actions(override: Override, events: EventTable) -> NDArray[np.bool_]:
+def matching_actions(override: Override, events: EventTable) -> NDArray[np.bool_]:
+    """Which actions (length A) the override matches."""
+    if override.group not in events.groups:
+        return np.zeros(events.n_events, dtype=bool)
     rows: NDArray[np.bool_] = events.group == events.groups.index(override.group)
     for dim, value in override.scope_subset:
         d = events.dims.index(dim) if dim in events.dims else -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -88,6 +88,23 @@ class RejectedRow:
     payload: Mapping[str, Any]
     trade_id: str | None = None
     closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeReading:
+    """The newest regime states (dimension → state) that a source knows, and when it read them."""
+
+    states: Mapping[str, str]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DayOutcome:
+    """The distinct trades that closed on a UTC day, at least one, and their mean rr in R."""
+
+    day: date
+    n_trades: int
+    mean_rr: float
 
 
 class GroupKey(NamedTuple):

@@ -11,7 +11,9 @@ from learning_assets.defs.assets.closed_trades import closed_trades
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
 from learning_assets.defs.assets.learning_lessons import learning_lessons
+from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
 from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
+from learning_assets.defs.assets.override_effectiveness import override_effectiveness
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.resources import book_from_environment
@@ -23,6 +25,8 @@ ASSETS = (
     learning_edge_history,
     lesson_half_lives,
     learning_latent_factors,
+    learning_regime_weights,
+    override_effectiveness,
     pm_overrides,
 )
 
@@ -41,6 +45,16 @@ JOBS = (
     ),
     dg.define_asset_job(
         "factors", [learning_latent_factors], description="Find the lessons that share a cause."
+    ),
+    dg.define_asset_job(
+        "regime_weights",
+        [learning_regime_weights],
+        description="Learn which multiplier tells what in which market regime.",
+    ),
+    dg.define_asset_job(
+        "effectiveness",
+        [override_effectiveness],
+        description="Judge what was learned before a week by the trades opened in it.",
     ),
     dg.define_asset_job("overrides", [pm_overrides], description="Publish the overrides."),
     dg.define_asset_job(

@@ -10,11 +10,21 @@ from datetime import datetime
 
 import dagster as dg
 
+from learning_assets import pictures
 from learning_assets.core.factors import Factor
 from learning_assets.core.halflife import HalfLife
 from learning_assets.core.history import EdgePoint
 from learning_assets.core.records import DecayState
-from learning_assets.defs.metadata import TOP_ROWS, Metadata, rounded, table_value
+from learning_assets.core.regime_weights import RegimeEdge, RegimeWeights
+from learning_assets.core.regimes import Regime
+from learning_assets.defs.metadata import (
+    TOP_ROWS,
+    Cell,
+    Metadata,
+    pictured,
+    rounded,
+    table_value,
+)
 
 _EDGE_COLUMNS = {
     "lesson": "string",
@@ -115,3 +125,62 @@ def of_factors(found: Sequence[Factor], as_of: datetime) -> Metadata:
         "factors of several patterns": sum(len(f.pattern_keys) > 1 for f in found),
         "factors": table_value(_FACTOR_COLUMNS, rows),
     }
+
+
+_WEIGHT_COLUMNS = {
+    "pattern": "string",
+    "category": "string",
+    "regime": "string",
+    "time": "float",
+    "field": "float",
+    "recurrence": "float",
+    "variance": "float",
+    "samples": "int",
+    "confidence": "float",
+}
+
+_REGIME_EDGE_COLUMNS = {
+    "pattern": "string",
+    "category": "string",
+    "regime": "string",
+    "n": "int",
+    "edge (R)": "float",
+    "from (R)": "float",
+    "to (R)": "float",
+}
+
+
+def of_regime_weights(
+    found: Sequence[RegimeWeights], edges: Sequence[RegimeEdge], regime: Regime, as_of: datetime
+) -> Metadata:
+    """The weights that say most, each pattern's edge by regime state, and the regime in force."""
+    ranked = sorted(found, key=lambda row: -max(abs(w - 1) for w in row.four))
+    weights = [
+        (
+            f"{row.group.module} *" if row.group.pattern_key == "*" else row.group.pattern_key,
+            row.group.action_category,
+            row.regime_signature,
+            *map(rounded, row.four),
+            row.n_samples,
+            rounded(row.confidence),
+        )
+        for row in ranked[:TOP_ROWS]
+    ]
+    return {
+        "dagster/partition_row_count": len(found),
+        "as of": dg.MetadataValue.timestamp(as_of),
+        "regime in force": regime.signature or "unknown",
+        "regime seen": f"{regime.at:%Y-%m-%d %H:%M} UTC" if regime.at else "never",
+        "regime from": regime.whence,
+        **pictured(pictures.regime_weights(found, regime.signature)),
+        **pictured(pictures.regime_edges(edges), "picture of edges"),
+        "with evidence": sum(any(w != 1 for w in row.four) for row in found),
+        "weights": table_value(_WEIGHT_COLUMNS, weights),
+        "edge by regime": table_value(_REGIME_EDGE_COLUMNS, [_regime_edge(e) for e in edges]),
+    }
+
+
+def _regime_edge(edge: RegimeEdge) -> Sequence[Cell]:
+    numbers = map(rounded, (edge.edge_r, edge.low, edge.high))
+    key = edge.group
+    return key.pattern_key, key.action_category, f"{edge.dim}={edge.state}", edge.n, *numbers

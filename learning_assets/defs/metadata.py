@@ -15,6 +15,7 @@ from learning_assets.core.adjust import AdjustedEdge
 from learning_assets.core.learn import DetectionLimit, ModuleLearning
 from learning_assets.core.records import Lesson, LessonStatus, OverrideSet, Reason
 from learning_assets.core.scope import signature
+from learning_assets.pictures import Picture
 from learning_assets.store.events import IngestResult
 from learning_assets.store.tables import Table
 
@@ -47,6 +48,11 @@ def table_value(
     schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
     records = [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows]
     return dg.MetadataValue.table(records, schema)
+
+
+def pictured(picture: Picture, name: str = "picture") -> Metadata:
+    """A picture, as the UI shows it; words where there is nothing to draw."""
+    return {name: dg.MetadataValue.md(picture.markdown())}
 
 
 def limit_sentence(limit: DetectionLimit | None, *, found: bool) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from learning_assets.core.history import WEEK
 from learning_assets.defs.build import build_definitions
 from learning_assets.defs.instance import instance_of
 from learning_assets.defs.resources import BookResource
@@ -58,6 +59,18 @@ class MainJob:
         self._run("edge_history", "learning_edge_history", {}, tags=tags)
         self._run("half_lives", "lesson_half_lives", {}, end)
         self._run("factors", "learning_latent_factors", {}, end)
+
+    def learn_about_regimes(self, day: date) -> None:
+        """Materialize the regime weights as of the end of this day."""
+        self._run("regime_weights", "learning_regime_weights", {}, day.isoformat())
+
+    def judge_past(self, first: datetime, last: datetime, as_of: datetime) -> None:
+        """Materialize the walk-forward of these weeks, the newest that the gain rests on."""
+        newest = BookResource(name=self.settings.book).config.gain_weeks
+        first = max(first, last - (newest - 1) * WEEK)
+        tags = {_RANGE_START: first.date().isoformat(), _RANGE_END: last.date().isoformat()}
+        asset = "override_effectiveness"
+        self._run("effectiveness", asset, _as_of(as_of, asset), tags=tags)
 
     def publish(self, as_of: datetime) -> None:
         """Materialize the overrides."""

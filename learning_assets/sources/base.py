@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Protocol
 
-from learning_assets.core.records import ClosedTrade, RejectedRow
+from learning_assets.core.records import ClosedTrade, RegimeReading, RejectedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,6 @@ class SourceSummary:
     n_rejected: int
     days: Sequence[date]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RegimeReading:
-    """The newest regime states that a source knows, with the time at which they were read."""
-
-    states: dict[str, str]
-    at: datetime
 
 
 class Source(Protocol):

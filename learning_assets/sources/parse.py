@@ -22,10 +22,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from learning_assets.core.records import RR_LIMIT, ClosedTrade, Reason, RejectedRow
+from learning_assets.core.records import (
+    RR_LIMIT,
+    ClosedTrade,
+    Reason,
+    RegimeReading,
+    RejectedRow,
+)
 from learning_assets.core.scope import normalise_scope
 from learning_assets.errors import UserError
-from learning_assets.sources.base import RegimeReading, SourceSummary
+from learning_assets.sources.base import SourceSummary
 
 START = datetime(2010, 1, 1, tzinfo=UTC)
 """Closings before it are mistakes of a clock or a unit, not trades."""

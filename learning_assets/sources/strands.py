@@ -18,11 +18,11 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import tuple_row
 
-from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
+from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeReading, RejectedRow
 from learning_assets.core.scope import is_known_after_entry, normalise_value
 from learning_assets.errors import UserError
 from learning_assets.sources import parse
-from learning_assets.sources.base import RegimeReading, SourceSummary
+from learning_assets.sources.base import SourceSummary
 from learning_assets.sources.parse import RowError
 
 TABLE = "ad_strands"

@@ -20,7 +20,7 @@ from itertools import islice
 
 import pandas as pd
 
-from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
+from learning_assets.core.records import Action, ClosedTrade, DayOutcome, Reason, RejectedRow
 from learning_assets.store.connection import Conn, table_lock
 from learning_assets.store.rows import copy_rows, to_jsonb
 from learning_assets.store.tables import PATTERN_TRADE_EVENTS, TABLES
@@ -360,6 +360,24 @@ def days(conn: Conn) -> list[date]:
         "ORDER BY day"
     )
     return [day for (day,) in conn.execute(query)]
+
+
+def day_outcomes(conn: Conn, newest_days: int) -> list[DayOutcome]:
+    """What the trades of each UTC day brought, for days with trades among the newest ones.
+
+    The newest `newest_days` end with the day of the last close.
+    """
+    query = """
+        WITH trades AS (
+            SELECT DISTINCT trade_id, (closed_at AT TIME ZONE 'UTC')::date AS day, rr
+            FROM pattern_trade_events
+            WHERE closed_at >= (SELECT max(closed_at) FROM pattern_trade_events)
+                - make_interval(days => %s)
+        )
+        SELECT day, count(*), avg(rr) FROM trades
+        WHERE day > (SELECT max(day) FROM trades) - %s GROUP BY day ORDER BY day
+    """
+    return [DayOutcome(*row) for row in conn.execute(query, [newest_days, newest_days])]
 
 
 def rejected_counts(conn: Conn) -> dict[Reason, int]:

@@ -7,9 +7,11 @@ what an earlier one made. Reading and writing rows is not done here.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 FIRST = "0001"
 META = "0002"
+FEEDBACK = "0003"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,12 @@ _GROUP = (
 _META_GROUP = tuple(replace(column, revision=META) for column in _GROUP)
 
 
-def _measured(name: str, description: str) -> Column:
+def _since(revision: str, name: str, description: str) -> Column:
     """A number that is null where nothing was measured."""
-    return Column(name, "double precision", description, nullable=True, revision=META)
+    return Column(name, "double precision", description, nullable=True, revision=revision)
+
+
+_measured = partial(_since, META)
 
 
 PATTERN_TRADE_EVENTS = Table(
@@ -266,6 +271,45 @@ LEARNING_LATENT_FACTORS = Table(
     revision=META,
 )
 
+LEARNING_REGIME_WEIGHTS = Table(
+    "learning_regime_weights",
+    "How much each multiplier tells about an edge in a market regime; the newest as_of counts.",
+    (
+        Column("as_of", "timestamptz", "only trades closed before it were seen", revision=FEEDBACK),
+        *(replace(column, revision=FEEDBACK) for column in _GROUP),
+        Column("regime_signature", "text", "the regime, * for any", revision=FEEDBACK),
+        Column("weights", "jsonb", "time, field, recurrence, variance", revision=FEEDBACK),
+        Column("n_samples", "integer", "pairs of a factor and a regime", revision=FEEDBACK),
+        Column("confidence", "double precision", "n ÷ (n + 20)", revision=FEEDBACK),
+    ),
+    ("as_of", "module", "pattern_key", "action_category", "regime_signature"),
+    revision=FEEDBACK,
+)
+
+OVERRIDE_EFFECTIVENESS = Table(
+    "override_effectiveness",
+    "What overrides learned before each week did to the trades opened in it.",
+    (
+        Column("ts", "timestamptz", "the week: its Monday 00:00 UTC", revision=FEEDBACK),
+        Column("set_id", "bigint", "the replayed set", nullable=True, revision=FEEDBACK),
+        Column("n_trades", "integer", "trades opened in it that have closed", revision=FEEDBACK),
+        Column("n_overrides", "integer", "overrides of the set", revision=FEEDBACK),
+        Column("n_matched", "integer", "trades that an override matched", revision=FEEDBACK),
+        _since(FEEDBACK, "mean_rr", "mean R without overrides"),
+        _since(FEEDBACK, "mean_rr_with", "mean R per unit of size with them"),
+        _since(FEEDBACK, "difference", "mean_rr_with − mean_rr, in R"),
+        _since(FEEDBACK, "low", "lower end of its 90-percent interval"),
+        _since(FEEDBACK, "high", "upper end of its 90-percent interval"),
+        _since(FEEDBACK, "total_size", "mean size of a trade, 1 without overrides"),
+        Column("modules", "jsonb", "gain and calibration by module", revision=FEEDBACK),
+        Column("overrides", "jsonb", "what each override did", revision=FEEDBACK),
+        Column("evaluated_at", "timestamptz", "trades closed before it count", revision=FEEDBACK),
+        Column("learned_from", "text", "digest of what the set was made of", revision=FEEDBACK),
+    ),
+    ("ts",),
+    revision=FEEDBACK,
+)
+
 BOOK_SOURCES = Table(
     "book_sources",
     "Where the trades of the book come from; the current one is the source of scheduled runs.",
@@ -289,6 +333,8 @@ TABLES = (
     LEARNING_EDGE_HISTORY,
     LEARNING_HALF_LIVES,
     LEARNING_LATENT_FACTORS,
+    LEARNING_REGIME_WEIGHTS,
+    OVERRIDE_EFFECTIVENESS,
     PM_OVERRIDE_SETS,
     PM_OVERRIDES,
     BOOK_SOURCES,

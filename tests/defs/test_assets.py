@@ -13,6 +13,7 @@ from learning_assets.core.records import DecayState, LessonStatus, Override, Rea
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
 from learning_assets.defs.assets.learning_lessons import AsOfConfig, learning_lessons
+from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
 from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
 from learning_assets.defs.assets.pattern_trade_events import EventsConfig, pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
@@ -238,6 +239,10 @@ def _week(key: str = LAST_WEEK) -> AssetExecutionContext:
     return dg.build_asset_context(partition_key=key)
 
 
+def _day(key: str = "2026-04-12") -> AssetExecutionContext:
+    return dg.build_asset_context(partition_key=key)
+
+
 def _learn_about_lessons(book: TestBook) -> None:
     learning_edge_history(_week(), book)
     lesson_half_lives(_week(), book)
@@ -250,8 +255,10 @@ def test_what_wears_out_is_measured_and_used(conn: Conn, fading: FadingBook) -> 
     assert {note for o in before.values() for note in o.parts["notes"]} == {
         "half-life: not measured yet; taken as lasting",
         "factor: not measured yet; taken as a cause of its own",
+        "regime weights: not measured yet; taken as 1",
     }
     _learn_about_lessons(fading)
+    learning_regime_weights(_day(), fading)
     result = pm_overrides(AsOfConfig(), fading)
     after = {o.lesson_id: o for o in _live(conn)}
     measured = half_lives.half_lives(conn, FADING.end)
@@ -330,7 +337,8 @@ def test_results_of_long_ago_are_neutral(conn: Conn, fading: FadingBook) -> None
     result = pm_overrides(AsOfConfig(), fading)
     assert result.metadata is not None
     said = [r.data["what"] for r in result.metadata["neutral"].records]
-    assert len(said) == 2
+    assert len(said) == 3
+    assert said.pop() == "regime weights: not measured yet; taken as 1"
     assert all("measured as of 2026-03-09, over 2 weeks ago" in what for what in said)
     assert {o.decay_state for o in _live(conn)} == {DecayState.INSUFFICIENT}
 
@@ -361,6 +369,20 @@ def test_a_book_without_a_source_fails_with_one_sentence(
     assert failure.value.allow_retries is False
 
 
+PICTURED = (
+    *("pattern_trade_events", "learning_lessons", "learning_edge_history", "lesson_half_lives"),
+    *("learning_latent_factors", "pm_overrides"),
+)
+
+
+def _picture(instance: dg.DagsterInstance, asset: str) -> str:
+    """What the newest materialization of the asset shows."""
+    found = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    assert found is not None
+    assert found.asset_materialization is not None
+    return str(found.asset_materialization.metadata["picture"].value)
+
+
 def test_the_chain_materializes_in_process(conn: Conn, book: Settings, resource: TestBook) -> None:
     fill(conn, book)
     definitions = build_definitions(resources={"book": resource})
@@ -379,6 +401,11 @@ def test_the_chain_materializes_in_process(conn: Conn, book: Settings, resource:
         }
         for job in ("edge_history", "half_lives", "factors"):
             jobs(job).execute_in_process(instance=instance, tags=weeks)
+        last_days = {
+            "dagster/asset_partition_range_start": "2026-02-11",
+            "dagster/asset_partition_range_end": ALL_DAYS.end,
+        }
+        jobs("regime_weights").execute_in_process(instance=instance, tags=last_days)
         jobs("overrides").execute_in_process(instance=instance)
         days = instance.get_materialized_partitions(dg.AssetKey("pattern_trade_events"))
         assert len(days) == SMALL.span_days
@@ -386,5 +413,12 @@ def test_the_chain_materializes_in_process(conn: Conn, book: Settings, resource:
         assert modules == {"pm", "dm"}
         for name in ("learning_edge_history", "lesson_half_lives", "learning_latent_factors"):
             assert len(instance.get_materialized_partitions(dg.AssetKey(name))) == 5
+        weighed = instance.get_materialized_partitions(dg.AssetKey("learning_regime_weights"))
+        assert len(weighed) == 3
         assert instance.get_latest_materialization_event(dg.AssetKey("pm_overrides")) is not None
+        drawn = {asset: _picture(instance, asset) for asset in PICTURED}
+    assert all(len(text) < 100_000 for text in drawn.values())
+    assert [name for name, text in drawn.items() if "](data:image/png;base64," not in text] == [
+        name for name in ("learning_latent_factors",) if drawn[name].endswith(".")
+    ]
     assert [o.parts["notes"] for o in _live(conn)] == [[]] * len(_live(conn))

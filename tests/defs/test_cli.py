@@ -215,7 +215,8 @@ def test_a_bad_row_is_rejected_and_the_rest_goes_on(
     assert report["overrides"] == []
     assert list(report["seconds"]) == [
         *("pattern_trade_events", "learning_lessons", "learning_edge_history"),
-        *("lesson_half_lives", "learning_latent_factors", "pm_overrides"),
+        *("lesson_half_lives", "learning_latent_factors", "learning_regime_weights"),
+        "pm_overrides",
     ]
     assert "truth" not in report
 

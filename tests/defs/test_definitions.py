@@ -2,20 +2,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import dagster as dg
 import pytest
 from dagster._core.test_utils import environ
 
 from learning_assets.defs.build import ASSETS, build_definitions
-from learning_assets.defs.partitions import FIRST_WEEK, WEEKS, weeks_between, weeks_of
+from learning_assets.defs.partitions import (
+    FIRST_WEEK,
+    WEEKS,
+    day_ends,
+    last_full_day,
+    weeks_between,
+    weeks_of,
+)
 from learning_assets.defs.resources import BookResource
+from learning_assets.sources.parse import START
 from learning_assets.store.tables import (
     LEARNING_EDGE_HISTORY,
     LEARNING_HALF_LIVES,
     LEARNING_LATENT_FACTORS,
     LEARNING_LESSONS,
+    LEARNING_REGIME_WEIGHTS,
+    OVERRIDE_EFFECTIVENESS,
     PATTERN_TRADE_EVENTS,
     PM_OVERRIDES,
 )
@@ -58,11 +68,23 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
             "StaticPartitionsDefinition",
             ["pattern_trade_events"],
         ),
+        "learning_regime_weights": (
+            "learning",
+            True,
+            "DailyPartitionsDefinition",
+            ["learning_latent_factors", "learning_lessons", "pattern_trade_events"],
+        ),
         "lesson_half_lives": (
             "learning",
             True,
             "WeeklyPartitionsDefinition",
             ["learning_edge_history"],
+        ),
+        "override_effectiveness": (
+            "overrides",
+            True,
+            "WeeklyPartitionsDefinition",
+            ["pattern_trade_events"],
         ),
         "pattern_trade_events": (
             "events",
@@ -74,12 +96,17 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
             "overrides",
             True,
             "NoneType",
-            ["learning_latent_factors", "learning_lessons", "lesson_half_lives"],
+            [
+                *("learning_latent_factors", "learning_lessons", "learning_regime_weights"),
+                *("lesson_half_lives", "override_effectiveness"),
+            ],
         ),
     }
     jobs = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert jobs == {
-        *("events", "lessons", "edge_history", "half_lives", "factors", "overrides", "main")
+        *("events", "lessons", "edge_history", "half_lives", "factors", "regime_weights"),
+        "effectiveness",
+        *("overrides", "main"),
     }
 
 
@@ -125,9 +152,15 @@ def test_days_go_on_to_today_and_the_newest_one_feeds_every_module(
         ("lesson_half_lives", "learning_edge_history", dg.TimeWindowPartitionMapping),
         ("learning_latent_factors", "pattern_trade_events", dg.TimeWindowPartitionMapping),
         ("learning_latent_factors", "learning_lessons", dg.AllPartitionMapping),
+        ("learning_regime_weights", "pattern_trade_events", dg.TimeWindowPartitionMapping),
+        ("learning_regime_weights", "learning_lessons", dg.AllPartitionMapping),
+        ("learning_regime_weights", "learning_latent_factors", dg.LastPartitionMapping),
+        ("pm_overrides", "learning_regime_weights", dg.LastPartitionMapping),
         ("pm_overrides", "learning_lessons", dg.AllPartitionMapping),
         ("pm_overrides", "lesson_half_lives", dg.LastPartitionMapping),
         ("pm_overrides", "learning_latent_factors", dg.LastPartitionMapping),
+        ("pm_overrides", "override_effectiveness", dg.LastPartitionMapping),
+        ("override_effectiveness", "pattern_trade_events", dg.TimeWindowPartitionMapping),
     ],
 )
 def test_what_an_asset_reads_is_mapped(
@@ -144,6 +177,18 @@ def test_weeks_begin_on_monday_and_the_running_one_is_not_over() -> None:
     assert all(week.weekday() == 0 and week.tzinfo is UTC for week in weeks_of(keys))
     on_monday = WEEKS.get_partition_keys(current_time=datetime(2026, 6, 8, tzinfo=UTC))
     assert on_monday[-1] == "2026-06-01"
+
+
+def test_a_day_ends_at_midnight_and_the_running_one_is_not_over() -> None:
+    ends = day_ends(["2026-06-02", "2026-06-01"])
+    assert ends == [datetime(2026, 6, 2, tzinfo=UTC), datetime(2026, 6, 3, tzinfo=UTC)]
+    for at, day in (
+        (datetime(2026, 6, 3, tzinfo=UTC), date(2026, 6, 2)),
+        (datetime(2026, 6, 3, 23, 59, tzinfo=UTC), date(2026, 6, 2)),
+        (datetime(2026, 6, 3, 1, tzinfo=timezone(timedelta(hours=2))), date(2026, 6, 1)),
+    ):
+        assert last_full_day(at) == day
+    assert last_full_day(START) is None
 
 
 def test_whole_weeks_between_two_moments() -> None:
@@ -166,6 +211,8 @@ def test_whole_weeks_between_two_moments() -> None:
         ("learning_edge_history", LEARNING_EDGE_HISTORY),
         ("lesson_half_lives", LEARNING_HALF_LIVES),
         ("learning_latent_factors", LEARNING_LATENT_FACTORS),
+        ("learning_regime_weights", LEARNING_REGIME_WEIGHTS),
+        ("override_effectiveness", OVERRIDE_EFFECTIVENESS),
         ("pm_overrides", PM_OVERRIDES),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
+from learning_assets.core.records import Action, ClosedTrade, DayOutcome, Reason, RejectedRow
 from learning_assets.store import events
 from learning_assets.store.connection import Conn, connect
 from learning_assets.store.settings import Settings
@@ -50,6 +50,21 @@ def _rejected(trade_id: str | None = "t1", row_id: str = "r1", day: int | None =
 
 def _ingest(conn: Conn, *rows: Row, complete: bool = False) -> events.IngestResult:
     return events.ingest(conn, "strands", FIRST, LAST, rows, complete=complete)
+
+
+def test_the_outcome_of_a_day_counts_each_trade_once(conn: Conn) -> None:
+    _ingest(
+        conn, _trade("t1", 1.0, actions=3), _trade("t2", -0.5, actions=1), _trade("t3", 2.0, day=3)
+    )
+    first = DayOutcome(FIRST, 2, 0.25)
+    newest = DayOutcome(date(2024, 3, 4), 1, 2.0)
+    assert events.day_outcomes(conn, 365) == [first, newest]
+    assert events.day_outcomes(conn, 4) == [first, newest]
+    assert events.day_outcomes(conn, 3) == [newest]
+
+
+def test_without_events_there_is_no_day(conn: Conn) -> None:
+    assert events.day_outcomes(conn, 365) == []
 
 
 def _stored(conn: Conn) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:

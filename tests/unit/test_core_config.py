@@ -15,9 +15,13 @@ from worlds import ONE, TWO, Edge, Plan, market
 
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable, from_frame
+from learning_assets.core.gain import ModuleGain, gains_of
+from learning_assets.core.history import WEEK
 from learning_assets.core.learn import ModuleLearning, learn_module
 from learning_assets.core.overrides import build_overrides
 from learning_assets.core.records import LessonStatus, OverrideSet
+from learning_assets.core.regime_weights import RegimeEdge, edges_by_regime
+from learning_assets.core.walkforward import DaySums, ModuleResult, WeekResult
 
 PLAN = Plan(
     seed=2, n_trades=700, n_days=60,
@@ -27,10 +31,12 @@ PLAN = Plan(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one configuration leads to: a learning, and its overrides."""
+    """What one configuration leads to: a learning, its overrides, and edges by regime."""
 
     learning: ModuleLearning
     overrides: OverrideSet
+    by_regime: tuple[RegimeEdge, ...]
+    gain_of: ModuleGain
     as_of: datetime
 
     def count(self, status: LessonStatus) -> int:
@@ -52,6 +58,14 @@ class Outcome:
         return [getattr(lesson.multipliers, name) for lesson in self.learning.lessons]
 
 
+def judged(k: int) -> WeekResult:
+    """Week k of a walk-forward in which pm's edges came true, with four closing days."""
+    week = PLAN.end - k * WEEK
+    days = tuple(DaySums(week.date() + timedelta(days=d), 9, 1.0 + d, 1.0, 0.0) for d in range(6))
+    modules = {"pm": ModuleResult(0.5, 54, days), "dm": ModuleResult(0.5, 0, ())}
+    return WeekResult(week, 54, 1, 54, *[None] * 6, modules, (), PLAN.end)
+
+
 @lru_cache
 def events() -> EventTable:
     return from_frame(market(PLAN))
@@ -65,7 +79,9 @@ def outcome(config: LearningConfig) -> Outcome:
     made = build_overrides(
         learning.lessons, events(), config, PLAN.end, PLAN.end, timedelta(hours=1)
     )
-    return Outcome(learning, made, PLAN.end)
+    by_regime = edges_by_regime(events(), config, PLAN.end)
+    gains = gains_of([judged(k) for k in range(1, 7)], config, PLAN.end)
+    return Outcome(learning, made, by_regime, gains["pm"], PLAN.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +168,14 @@ CASES: Mapping[str, Case] = {
             and all(abs(o.multiplier - 1) > 0.01 for o in b.overrides.overrides)
         ),
     ),
+    "gain_weeks": Case((2, 4), lambda a, b: (a.gain_of.n_weeks, b.gain_of.n_weeks) == (2, 4)),
+    "regime_dims": Case(
+        (("chain",), ("timeframe", "none")),
+        lambda a, b: (
+            {edge.dim for edge in a.by_regime} == {"chain"}
+            and {edge.dim for edge in b.by_regime} == {"timeframe"}
+        ),
+    ),
     "expiry_hours": Case((6.0, 50.0), lambda a, b: b.overrides.expires_at > a.overrides.expires_at),
 }
 
@@ -177,6 +201,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     assert (config.calibration_growth, config.calibration_days) == (0.05, 7.0)
     assert (config.segment_dims, config.segment_n_min) == (("timeframe", "mcap_bucket"), 10)
     assert (config.recurrence_tau_days, config.expiry_hours) == (30.0, 6.0)
+    assert config.regime_dims == ("btc_macro", "alt_macro", "bucket_macro")
     assert config.rotations >= 39
     assert config.family_wise_error <= 0.05
 

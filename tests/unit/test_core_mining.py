@@ -225,6 +225,33 @@ def test_the_maxima_are_exact_where_no_subset_repeats_another() -> None:
     assert strongest(group, y, shock, 20, 3).score == pytest.approx(low, rel=1e-9)
 
 
+@pytest.mark.parametrize("shock", [DayShock(1.0, 0.2, 0.8), DayShock(1.0, 0.0, 0.0)])
+def test_evidence_beside_given_slices_is_that_of_least_squares(shock: DayShock) -> None:
+    frame = chaos(Chaos(seed=12, n_trades=300, n_dims=3, n_values=3))
+    group, _ = group_and_events(frame)
+    y = outcomes(group, 3, columns=2)
+    table = describe(group, y[:, 0], y[:, 0], shock, 20, 2)
+    names = list(by_subset(group, table))
+    given = np.column_stack([group.members(names[k]) for k in (0, 5)]).astype(float)
+    found = strongest(group, y, shock, 20, 2, given)
+    inverse = np.linalg.inv(twins.covariance(group.day, shock))
+    known = np.column_stack([np.ones(group.n_trades), given])
+    best = np.full((2, 4), -1.0)
+    for name in names:
+        x = group.members(name).astype(float)
+        if not 20 <= x.sum() <= group.n_trades - 20:
+            continue
+        alone, beside = (twins.residual_of(x, k, inverse) for k in (known[:, :1], known))
+        left = beside @ inverse @ beside
+        if 2 * x.sum() * left < 20 * (alone @ inverse @ alone):
+            continue
+        for b in range(2):
+            z = beside @ inverse @ y[:, b] / np.sqrt(left)
+            k = mining.cell(len(name), z)
+            best[b, k] = max(best[b, k], z * z)
+    assert found.score == pytest.approx(best, rel=1e-9)
+
+
 def test_columns_do_not_touch_each_other() -> None:
     group, _ = group_and_events(chaos(Chaos(seed=4)))
     y = outcomes(group, 5, columns=3)

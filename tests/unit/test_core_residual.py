@@ -20,11 +20,12 @@ from learning_assets.core.records import GroupKey
 from learning_assets.core.residual import (
     Cutoffs,
     Search,
-    best_of,
+    best_beside,
     calibrate,
     drop_weak,
     exchange,
     fit_jointly,
+    regroup,
     winsorised,
 )
 from learning_assets.core.scope import ScopeSubset
@@ -135,32 +136,51 @@ def test_the_joint_fit_scales_with_outcomes() -> None:
 
 def test_the_best_slice_is_the_one_furthest_beyond_its_cutoff() -> None:
     task = a_search(one_pattern((BOTH, 0.8)))
-    residual = fit_jointly(task, [], SHOCK).residual[:, None]
-    [(name, beyond)] = best_of(task, residual, level_cut(3.0))
+    name, beyond = best_beside(task, [], level_cut(3.0))
     assert name == BOTH
     z = fit_jointly(task, [BOTH], SHOCK).evidence[0]
     assert beyond == pytest.approx(z**2 - 9.0, rel=0.1)
     dear_pairs = Cutoffs((3.0, 3.0, np.inf, np.inf, np.inf, np.inf), SHOCK)
-    [(simpler, _)] = best_of(task, residual, dear_pairs)
+    simpler, _ = best_beside(task, [], dear_pairs)
     assert simpler in (SOLANA, MICRO)
 
 
 def test_nothing_beyond_the_cutoffs_is_no_slice() -> None:
     task = a_search(one_pattern())
-    residual = fit_jointly(task, [], SHOCK).residual[:, None]
-    [(name, beyond)] = best_of(task, residual, level_cut(50.0))
+    name, beyond = best_beside(task, [], level_cut(50.0))
     assert name is None
     assert beyond < 0
 
 
 def test_either_sign_has_its_own_cutoff() -> None:
     task = a_search(one_pattern((SOLANA, -0.8)))
-    residual = fit_jointly(task, [], SHOCK).residual[:, None]
     by_cell = [50.0] * 6
     by_cell[cell(1, -1.0)] = 3.0
-    assert best_of(task, residual, Cutoffs(tuple(by_cell), SHOCK))[0][0] == SOLANA
+    assert best_beside(task, [], Cutoffs(tuple(by_cell), SHOCK))[0] == SOLANA
     by_cell[cell(1, -1.0)], by_cell[cell(1, 1.0)] = 50.0, 3.0
-    assert best_of(task, residual, Cutoffs(tuple(by_cell), SHOCK))[0][0] != SOLANA
+    assert best_beside(task, [], Cutoffs(tuple(by_cell), SHOCK))[0] != SOLANA
+
+
+def test_a_part_is_compared_with_the_rest_of_the_slice_that_holds_it() -> None:
+    task = a_search(one_pattern((SOLANA, 0.8), (BOTH, -0.8), n_trades=600))
+    name, beyond = best_beside(task, [SOLANA], level_cut(3.0))
+    assert name == BOTH
+    joint = fit_jointly(task, [SOLANA, BOTH], SHOCK).evidence[1]
+    assert beyond == pytest.approx(joint**2 - 9.0, rel=0.1)
+
+
+def test_regroup_says_parts_by_their_parent_and_an_exception() -> None:
+    plan = one_pattern((SOLANA, -0.8), (BOTH, 0.8), (BASE_1H, 0.7), n_trades=900)
+    parts = [(*SOLANA, ("mcap_bucket", v)) for v in DIMS["mcap_bucket"] if v != "micro"]
+    cut = Cutoffs((3.0, 3.0, 4.0, 4.0, 5.0, 5.0), SHOCK)
+    assert set(regroup(a_search(plan), [*parts, BASE_1H], cut)) == {SOLANA, BOTH, BASE_1H}
+    assert regroup(a_search(plan), [SOLANA, BOTH], cut) == [SOLANA, BOTH]
+    assert regroup(a_search(plan), [], cut) == []
+
+
+def test_regroup_keeps_a_part_whose_siblings_have_no_effect() -> None:
+    task = a_search(one_pattern((BOTH, 0.9), n_trades=900))
+    assert regroup(task, [BOTH], level_cut(3.0)) == [BOTH]
 
 
 def test_exchange_replaces_a_wrong_slice() -> None:

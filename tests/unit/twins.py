@@ -84,6 +84,13 @@ def evidence(x: Floats, y: Floats, inverse: Floats) -> float:
     return float(x @ inverse @ (y - mean) / np.sqrt(information))
 
 
+def residual_of(x: Floats, known: Floats, inverse: Floats) -> Floats:
+    """What the columns of `known` leave of x, with weights V⁻¹."""
+    fitted = np.linalg.solve(known.T @ inverse @ known, known.T @ inverse @ x)
+    out: Floats = x - known @ fitted
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class TwinStats:
     """What `describe` says of one slice."""

@@ -4,17 +4,18 @@ from datetime import datetime
 
 import dagster as dg
 
+from learning_assets import pictures
 from learning_assets.core.events import from_frame
 from learning_assets.core.history import WEEK, edge_history
 from learning_assets.core.records import Lesson, LessonStatus
 from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.learners_metadata import of_edge_history
-from learning_assets.defs.metadata import column_schema
+from learning_assets.defs.metadata import column_schema, pictured
 from learning_assets.defs.partitions import FIRST_WEEK, WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import edge_history as stored
-from learning_assets.store import events, lessons
+from learning_assets.store import events, half_lives, lessons
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import LEARNING_EDGE_HISTORY
 
@@ -40,11 +41,15 @@ def learning_edge_history(
 ) -> dg.MaterializeResult[None]:
     """Compute the edges of these weeks, and of earlier ones where they are missing."""
     weeks = weeks_of(context.partition_keys)
+    end = weeks[-1] + WEEK
     with clear_failures(), book.connect() as conn:
-        known = from_frame(events.events_frame(conn, weeks[-1] + WEEK))
-        points = edge_history(known, _ever_active(conn), book.config, _before(weeks[0]), weeks[-1])
+        known = from_frame(events.events_frame(conn, end))
+        seen = _ever_active(conn)
+        points = edge_history(known, seen, book.config, _before(weeks[0]), weeks[-1])
         written = stored.replace_edge_history(conn, points, weeks[0], weeks[-1])
-    return dg.MaterializeResult(metadata=of_edge_history(points, weeks, written))
+        history, wear = stored.edge_history(conn, end), half_lives.half_lives(conn, end)
+    drawn = pictured(pictures.edge_history(history, wear.by_lesson if wear else {}, seen))
+    return dg.MaterializeResult(metadata={**of_edge_history(points, weeks, written), **drawn})
 
 
 def _ever_active(conn: Conn) -> list[Lesson]:

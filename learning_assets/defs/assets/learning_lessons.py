@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
+from learning_assets import pictures
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import from_frame
 from learning_assets.core.learn import ModuleLearning, learn_module
 from learning_assets.core.records import Lesson
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
-from learning_assets.defs.metadata import column_schema, of_lessons
+from learning_assets.defs.metadata import column_schema, of_lessons, pictured
 from learning_assets.defs.partitions import MODULES
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import events, lessons
@@ -51,7 +52,8 @@ def learning_lessons(
         )
         _store(conn, learned, as_of)
     when = dg.MetadataValue.timestamp(as_of)
-    return dg.MaterializeResult(metadata={"as of": when, **of_lessons(learned)})
+    drawn = pictured(pictures.lessons(learned.lessons, {module: learned.detection_limit}))
+    return dg.MaterializeResult(metadata={"as of": when, **of_lessons(learned), **drawn})
 
 
 def _previous(conn: Conn, module: str, as_of: datetime) -> list[Lesson]:

@@ -2,14 +2,16 @@
 
 import dagster as dg
 
+from learning_assets import pictures
 from learning_assets.core.halflife import half_lives
-from learning_assets.core.history import WEEK
+from learning_assets.core.history import WEEK, EdgePoint
+from learning_assets.core.records import LessonStatus
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.learners_metadata import of_half_lives
-from learning_assets.defs.metadata import column_schema
+from learning_assets.defs.metadata import column_schema, pictured
 from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
-from learning_assets.store import edge_history
+from learning_assets.store import edge_history, lessons
 from learning_assets.store import half_lives as stored
 from learning_assets.store.tables import LEARNING_HALF_LIVES
 
@@ -32,9 +34,13 @@ def lesson_half_lives(
     context: dg.AssetExecutionContext, book: BookResource
 ) -> dg.MaterializeResult[None]:
     """Fit the half-lives as of the end of each of these weeks."""
+    points: list[EdgePoint] = []
     found, as_ofs = {}, [week + WEEK for week in weeks_of(context.partition_keys)]
     with clear_failures(), book.connect() as conn, conn.transaction():
         for as_of in as_ofs:
-            found = half_lives(edge_history.edge_history(conn, as_of))
+            points = edge_history.edge_history(conn, as_of)
+            found = half_lives(points)
             stored.replace_half_lives(conn, as_of, found)
-    return dg.MaterializeResult(metadata=of_half_lives(found, as_ofs[-1]))
+        active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
+    drawn = pictured(pictures.edge_history(points, found, active))
+    return dg.MaterializeResult(metadata={**of_half_lives(found, as_ofs[-1]), **drawn})

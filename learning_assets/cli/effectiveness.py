@@ -1,0 +1,143 @@
+"""`learning effectiveness`: does learning pay, week by week, and which overrides do not? Read only.
+
+The figures are made in `core.judge` and `core.gain`; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from learning_assets.cli.book import existing_book, settings_of
+from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.gain import MODULES, ModuleGain, gains_of
+from learning_assets.core.judge import Difference, OverrideTotal, total_of, totals_by_override
+from learning_assets.core.walkforward import WeekResult
+from learning_assets.store.connection import Conn
+from learning_assets.store.effectiveness import results
+
+_SHOWN_OVERRIDES = 10
+
+
+def effectiveness(book: BookOption = None, as_json: JsonOption = False) -> None:
+    """Show what past overrides did to the trades that followed, week by week."""
+    with existing_book(settings_of(book)) as conn:
+        weeks, gains = results(conn), gains_now(conn)
+    paid = _Paid(weeks, total_of(weeks, LearningConfig()), totals_by_override(weeks), gains)
+    if as_json:
+        print_json(paid.to_json())
+    else:
+        _print(paid, terminal())
+
+
+def gains_now(conn: Conn) -> Mapping[str, ModuleGain]:
+    """The gains that the next set will have."""
+    now = datetime.now(UTC)
+    return gains_of(results(conn, now), LearningConfig(), now)
+
+
+def gain_sentence(gains: Mapping[str, ModuleGain]) -> str:
+    """The gain of each module and what it rests on, in one line."""
+    return ", ".join(f"{m} {gain.value:.2f} ({gain.why})" for m, gain in gains.items())
+
+
+def gain_document(gains: Mapping[str, ModuleGain]) -> Mapping[str, Any]:
+    """The gain of each module for programs."""
+    return {m: asdict(gain) for m, gain in gains.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Paid:
+    """What is printed: the weeks, all of them together, each lesson's overrides, the gains."""
+
+    weeks: Sequence[WeekResult]
+    total: Difference
+    by_override: Sequence[OverrideTotal]
+    gains: Mapping[str, ModuleGain]
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The figures for programs."""
+        return {
+            "total": asdict(self.total),
+            "gain": gain_document(self.gains),
+            "weeks": [_week(r) for r in self.weeks],
+            "overrides": [asdict(x) for x in self.by_override],
+        }
+
+
+def _week(r: WeekResult) -> Mapping[str, Any]:
+    fields = {name: value for name, value in asdict(r).items() if name != "modules"}
+    return {**fields, "gain": {m: x.gain for m, x in r.modules.items()}}
+
+
+# --- for people ------------------------------------------------------------------------------
+
+
+def _print(paid: _Paid, console: Console) -> None:
+    if not paid.total.n_trades:
+        console.print("no past week has been judged yet: `learning run` does it")
+        return
+    console.print(_weeks_table(paid.weeks))
+    console.print(_total_sentence(len(paid.weeks), paid.total))
+    console.print(f"gain {gain_sentence(paid.gains)}")
+    hurting = [x for x in paid.by_override if x.effect_r < 0][:_SHOWN_OVERRIDES]
+    if hurting:
+        console.print(_overrides_table(hurting))
+
+
+def _weeks_table(weeks: Sequence[WeekResult]) -> Table:
+    columns = ("trades", "matched", "mean R", "difference (R)", "90 %")
+    made = _table("Week by week", "week", *columns, *(f"gain {m}" for m in MODULES))
+    for r in weeks:
+        gains = (f"{r.modules[m].gain:.2f}" for m in MODULES)
+        made.add_row(
+            *(f"{r.week:%Y-%m-%d}", f"{r.n_trades:,}", f"{r.n_matched:,}"),
+            *(_signed(r.mean_rr), _signed(r.difference), _interval(r.low, r.high), *gains),
+        )
+    return made
+
+
+def _overrides_table(totals: Sequence[OverrideTotal]) -> Table:
+    columns = ("weeks", "trades", "predicted (R)", "realised (R)", "effect (R)")
+    made = _table("Overrides that cost most", "lesson", *columns)
+    for x in totals:
+        made.add_row(
+            *(Text(x.lesson_id), f"{x.n_weeks:,}", f"{x.n_trades:,}"),
+            *(_signed(x.predicted_r), _signed(x.realised_r), f"{x.effect_r:+.4f}"),
+        )
+    return made
+
+
+def _table(title: str, first: str, *numbers: str) -> Table:
+    made = Table(title=title, title_justify="left", title_style="bold", box=None)
+    made.add_column(first, overflow="fold")
+    for name in numbers:
+        made.add_column(name, justify="right", no_wrap=True)
+    return made
+
+
+def _total_sentence(n_weeks: int, total: Difference) -> str:
+    low, high = total.low, total.high
+    verdict = "too few weeks to say"
+    if low is not None and high is not None:
+        verdict = "it pays" if low > 0 else "it costs" if high < 0 else "no difference can be told"
+    return (
+        f"All {n_weeks} weeks, {total.n_trades:,} trades: {_signed(total.mean_rr)} R without "
+        f"and {_signed(total.mean_rr_with)} R with overrides per unit of size, "
+        f"{_signed(total.difference)} R ({_interval(low, high)}): {verdict}."
+    )
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{low:+.3f} … {high:+.3f}"

@@ -1,0 +1,77 @@
+"""The asset `override_effectiveness`: did what was learned before each week pay in it?"""
+
+import hashlib
+from datetime import datetime
+
+import dagster as dg
+
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.events import from_frame
+from learning_assets.core.history import WEEK
+from learning_assets.core.replay import judge_all, walk_forward
+from learning_assets.defs.assets.learning_lessons import AsOfConfig
+from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
+from learning_assets.defs.effectiveness_metadata import of_effectiveness
+from learning_assets.defs.metadata import column_schema
+from learning_assets.defs.partitions import WEEKS, weeks_of
+from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.store import effectiveness as stored
+from learning_assets.store import events
+from learning_assets.store.connection import Conn
+from learning_assets.store.tables import OVERRIDE_EFFECTIVENESS
+
+
+@dg.asset(
+    deps=[dg.AssetDep(pattern_trade_events, partition_mapping=dg.TimeWindowPartitionMapping())],
+    partitions_def=WEEKS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="overrides",
+    kinds={"postgres", "numba"},
+    pool="override_effectiveness",
+    metadata=column_schema(OVERRIDE_EFFECTIVENESS),
+    description=(
+        "The walk-forward: the overrides that would have been published at the start of each "
+        "week, applied to the trades opened in it. The gain, by which all overrides are scaled, "
+        "is learned from it. A week whose past has not changed is judged again, not learned again."
+    ),
+)
+def override_effectiveness(
+    context: dg.AssetExecutionContext, config: AsOfConfig, book: BookResource
+) -> dg.MaterializeResult[None]:
+    """Replay these weeks, as far as they are not stored yet, and judge them and those before."""
+    weeks, settings = weeks_of(context.partition_keys), book.config
+    with clear_failures(), book.connect() as conn:
+        evaluated_at = book.as_of(conn, config.as_of)
+        known = _unchanged(conn, weeks, settings)
+        missing = [week for week in weeks if week not in {x.replay.week for x in known}]
+        trades = from_frame(events.events_frame(conn, evaluated_at))
+        replays = walk_forward(trades, settings, missing, [x.replay for x in known])
+        digests = {week: _digest(conn, week, settings) for week in missing}
+        with conn.transaction():
+            known += stored.save_replays(conn, replays, digests)
+            results = judge_all([x.replay for x in known], trades, evaluated_at, settings)
+            stored.replace_results(conn, results, known)
+        everything = stored.results(conn)
+    return dg.MaterializeResult(
+        metadata=of_effectiveness(everything, weeks, settings, evaluated_at, len(missing))
+    )
+
+
+def _unchanged(
+    conn: Conn, weeks: list[datetime], settings: LearningConfig
+) -> list[stored.StoredReplay]:
+    """The stored replays that the gains rest on and that would come out the same today.
+
+    The others say nothing any more, and their rows are deleted.
+    """
+    first = weeks[0] - settings.gain_weeks * WEEK
+    found = stored.stored_replays(conn, first, weeks[-1])
+    good = [x for x in found if x.learned_from == _digest(conn, x.replay.week, settings)]
+    stored.forget(conn, [x.replay.week for x in found if x not in good])
+    return good
+
+
+def _digest(conn: Conn, week: datetime, settings: LearningConfig) -> str:
+    """What a replayed set depends on: the trades that closed before its week, and the settings."""
+    chosen = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+    return f"{events.events_digest(conn, week)}:{chosen}"
