@@ -55,6 +55,36 @@ def pictured(picture: Picture, name: str = "picture") -> Metadata:
     return {name: dg.MetadataValue.md(picture.markdown())}
 
 
+def materialized(
+    context: dg.AssetExecutionContext, metadata: Metadata
+) -> dg.MaterializeResult[None]:
+    """The result of a run of one or more partitions, with what it says about itself.
+
+    Dagster stores the metadata once for each partition, so that of a range only the newest one
+    carries the pictures and tables.
+    """
+    newest = context.partition_keys[-1]
+    large = {name: x for name, x in metadata.items() if isinstance(x, _LARGE)}
+    if len(context.partition_keys) == 1 or _is_called_directly(context):
+        return dg.MaterializeResult(metadata=metadata)
+    context.add_asset_metadata(large, partition_key=newest)
+    return dg.MaterializeResult(
+        metadata={name: x for name, x in metadata.items() if name not in large}
+    )
+
+
+_LARGE = (dg.MarkdownMetadataValue, dg.TableMetadataValue)
+
+
+def _is_called_directly(context: dg.AssetExecutionContext) -> bool:
+    """Whether there is no run, in which case metadata cannot be added to a partition."""
+    try:
+        context.op_execution_context.get_step_execution_context()
+    except dg.DagsterError:
+        return True
+    return False
+
+
 def limit_sentence(limit: DetectionLimit | None, *, found: bool) -> str:
     """Which edge would have been found at least."""
     if limit is None:

@@ -216,7 +216,7 @@ def test_a_bad_row_is_rejected_and_the_rest_goes_on(
     assert list(report["seconds"]) == [
         *("pattern_trade_events", "learning_lessons", "learning_edge_history"),
         *("lesson_half_lives", "learning_latent_factors", "learning_regime_weights"),
-        "pm_overrides",
+        *("override_effectiveness", "pm_overrides"),
     ]
     assert "truth" not in report
 

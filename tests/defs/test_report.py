@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -33,8 +34,10 @@ from learning_assets.core.records import (
     SliceStats,
 )
 from learning_assets.core.regime_weights import EVERY, RegimeEdge, RegimeWeights
-from learning_assets.core.walkforward import WeekResult
+from learning_assets.core.walkforward import ModuleResult, Replay, WeekResult
 from learning_assets.report import Contents, Feedback, page, sum_in_words
+from learning_assets.store import effectiveness, overrides, regime_weights
+from learning_assets.store.connection import connect
 from learning_assets.store.settings import Settings
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -104,6 +107,7 @@ PARTS = {
     "joint_se_r": 0.1,
     "remaining_share": 0.83,
     "share": 1.0,
+    "regime_factor": 1.1,
     "gain": 0.5,
     "size_scale": 1.0,
     "notes": ["factor: none for this lesson; taken as a cause of its own"],
@@ -111,7 +115,7 @@ PARTS = {
 
 
 def override(scale: float = 1.0, edge_r: float = 0.62, multiplier: float | None = None) -> Override:
-    adjusted = edge_r * 0.83
+    adjusted = edge_r * 0.83 * 1.1
     parts = {**PARTS, "joint_edge_r": edge_r, "size_scale": scale}
     made = 1 + 0.5 * scale * adjusted if multiplier is None else multiplier
     state = DecayState.DECAYING
@@ -159,7 +163,8 @@ def test_a_full_book_has_every_picture_and_number() -> None:
     assert len(found.pictures) == 8
     for words in (
         "pm.<b>$x</b>.S1.buy&flag", "files: trades.csv", "6,000 closed trades with 20,050 actions",
-        "1 + gain 0.50 × edge +0.62 R × left 0.83 × share 1.00 = ×1.26", "> 99.9%", "+0.62 ± 0.16",
+        "1 + gain 0.50 × edge +0.62 R × left 0.83 × share 1.00 × regime 1.10 = ×1.28",
+        "> 99.9%", "+0.62 ± 0.16",
         "+3.1%", "+0.137 R", "1,234 slices of pm", "2 active", "900 h", "500 to 2,000", "lf_solana",
         "0.64", "pm, all patterns", "1.15", "btc_macro=S1", "0.12 to 0.50", "+0.05", "0.66",
         "bad_rr", "taken as a cause of its own", "its edge of +0.040 R is under 0.05 R",
@@ -202,10 +207,27 @@ def test_long_tables_end_with_a_count() -> None:
 
 def test_the_sum_of_a_multiplier_in_words() -> None:
     scaled = sum_in_words(override(scale=0.5))
-    assert scaled == "1 + gain 0.50 × edge +0.62 R × left 0.83 × share 1.00 × scale 0.50 = ×1.13"
+    product = "gain 0.50 × edge +0.62 R × left 0.83 × share 1.00 × regime 1.10 × scale 0.50"
+    assert scaled == f"1 + {product} = ×1.14"
     bound = sum_in_words(override(edge_r=6.0, multiplier=3.0))
-    assert bound.endswith("= ×3.49, held at the bound ×3.00")
+    assert bound.endswith("= ×3.74, held at the bound ×3.00")
     assert "parts are not known" in sum_in_words(replace(override(), parts={}))
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("scale", [0.25, 1.0])
+@pytest.mark.parametrize("regime", [0.5, 1.0, 1.5])
+def test_the_sum_in_words_multiplies_out(regime: float, scale: float, share: float) -> None:
+    parts = {**PARTS, "size_scale": scale, "regime_factor": regime, "share": share}
+    adjusted = 0.62 * 0.83 * share * regime
+    made = replace(
+        override(), multiplier=1 + 0.5 * scale * adjusted, adjusted_edge_r=adjusted, parts=parts
+    )
+    said = sum_in_words(made)
+    terms, _, whole = said.removeprefix("1 + ").partition(" = ×")
+    product = math.prod(float(re.findall(r"[+\d.]+", term)[0]) for term in terms.split(" × "))
+    assert float(whole) == pytest.approx(1 + product, abs=0.005)
+    assert "held" not in said
 
 
 # --- the command -----------------------------------------------------------------------------
@@ -249,11 +271,44 @@ def test_the_report_of_a_small_book_is_written_whole(
     found = read(written.read_text(encoding="utf-8"))
     assert "6 closed trades with 6 actions" in found.words
     assert "too few trades to test any slice" in found.words
-    assert len(found.pictures) == 1
+    assert [alt.partition(":")[0] for alt in found.pictures] == ["Walk-forward", "Closed trades"]
     written.write_text("old")
     assert _learning("report", "--book", filled.book, "--out", str(written)) == 0
     assert written.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "trades.csv"}
+
+
+def _section(text: str, name: str) -> str:
+    """The words of one section."""
+    head, _, rest = text.partition(f'<section id="{name}"')
+    assert head != text
+    return Page(rest.partition(">")[2].partition("</section>")[0]).words
+
+
+def test_the_report_of_a_book_holds_its_walk_forward_and_weights(
+    filled: Settings, tmp_path: Path
+) -> None:
+    whole = GroupKey("pm", EVERY, EVERY)
+    with connect(filled) as conn:
+        live = overrides.live(conn)
+        assert live is not None
+        as_of = live.content.as_of
+        weights = [RegimeWeights(whole, "btc_macro=S1", 1.15, 0.9, 1.0, 1.07, 34, 0.63)]
+        regime_weights.replace_regime_weights(conn, as_of, weights)
+        week = datetime(2026, 6, 22, tzinfo=UTC)
+        content = OverrideSet(week, week, week + WEEK, (), {}, replay=True)
+        stored = effectiveness.save_replays(conn, [Replay(content, {})], {week: "d"})
+        none = {m: ModuleResult(0.5, 0, ()) for m in ("pm", "dm")}
+        judged = WeekResult(week, 44, 3, 12, 0.1, 0.17, 0.07, -0.02, 0.12, 1.01, none, (), as_of)
+        effectiveness.replace_results(conn, [judged], stored)
+    assert _learning("report", "--book", filled.book) == 0
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(read(text).pictures) == 3
+    walked, regimes = _section(text, "walk-forward"), _section(text, "regimes")
+    for words in ("2026-06-22", "2026-06-29", "44", "+0.07", "-0.02 to 0.12", "1.01", "0.50"):
+        assert words in walked, words
+    for words in ("pm, all patterns", "btc_macro=S1", "1.15", "1.07", "34"):
+        assert words in regimes, words
 
 
 def test_a_place_that_cannot_be_written_to_is_refused(

@@ -17,6 +17,7 @@ from learning_assets.core.adjust import (
     AdjustedEdge,
     MeasuredFactors,
     MeasuredHalfLives,
+    MeasuredWeights,
     MetaResults,
     adjusted_edges,
 )
@@ -27,6 +28,8 @@ from learning_assets.core.halflife import HalfLife, half_lives
 from learning_assets.core.history import edge_history, last_full_week
 from learning_assets.core.overrides import build_overrides
 from learning_assets.core.records import DecayState, Lesson, LessonStatus, Override
+from learning_assets.core.regime_weights import RegimeWeights
+from learning_assets.core.regimes import Regime
 
 CONFIG = LearningConfig()
 WEEK = timedelta(days=7)
@@ -210,6 +213,81 @@ def test_lessons_of_one_pattern_are_not_merged() -> None:
     made = overrides([first, second], market(), MetaResults(None, MeasuredFactors(END, [one])))
     assert [o.adjusted_edge_r for o in made] == [0.6, 0.4]
     assert {o.parts["factor_id"] for o in made} == {"lf_a"}
+
+
+# --- the regime ------------------------------------------------------------------------------
+
+IN_S1 = Regime("btc_macro=S1|alt_macro=S0", END, "the test")
+WEIGHTS = RegimeWeights(ONE, "btc_macro=S1", 1.4, 0.6, 1.0, 1.7, 40, 40 / 60)
+
+
+def in_regime(
+    as_of: datetime = END, regime: Regime | None = IN_S1, rows: Sequence[RegimeWeights] = (WEIGHTS,)
+) -> MetaResults:
+    return MetaResults(weights=MeasuredWeights(as_of, rows), regime=regime)
+
+
+def of_different_speed() -> list[Lesson]:
+    """Two lessons of a group whose payback differs, and so does their time multiplier."""
+    slow = lesson({"d0": "b"}, -0.4)
+    return [A, replace(slow, multipliers=replace(slow.multipliers, time=0.5))]
+
+
+def test_the_regime_factor_can_be_redone_from_its_parts() -> None:
+    lessons, gain = of_different_speed(), 0.5
+    made = overrides(lessons, market(), in_regime())
+    for override, time in zip(made, (0.8, 0.5), strict=True):
+        p = override.parts
+        q = p["regime_parts"]
+        assert q["multipliers"] == {"time": time, "field": 0.7, "recurrence": 0.6, "variance": 0.5}
+        assert q["medians"]["time"] == pytest.approx(0.65)
+        factor = 1.0
+        for name, weight in q["weights"].items():
+            ratio = q["multipliers"][name] / q["medians"][name]
+            factor *= min(max(ratio ** (weight - 1), 0.5), 1.5)
+        assert p["regime_factor"] == pytest.approx(factor, rel=1e-12)
+        assert factor == pytest.approx((time / 0.65) ** 0.4)
+        edge = p["joint_edge_r"] * p["remaining_share"] * p["share"] * p["regime_factor"]
+        assert override.adjusted_edge_r == pytest.approx(edge, rel=1e-12)
+        assert p["gain"] == gain
+        assert override.multiplier == pytest.approx(1 + p["size_scale"] * gain * edge, rel=1e-12)
+        assert p["regime_signature"] == IN_S1.signature
+        assert (q["weights_of"], q["weights_signature"]) == ("/".join(ONE), "btc_macro=S1")
+        assert q["n_samples"] == 40
+        assert not any("regime" in note for note in p["notes"])
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        (MetaResults(regime=IN_S1), "not measured yet"),
+        (in_regime(END - timedelta(days=2, seconds=1)), "over 2 days ago"),
+        (in_regime(END + timedelta(seconds=1)), "which is later"),
+        (in_regime(regime=None), "regime unknown (not looked up)"),
+        (in_regime(regime=Regime(None, None, "none seen")), "regime unknown (none seen)"),
+        (in_regime(rows=()), "none for its module"),
+    ],
+)
+def test_weights_that_do_not_count_are_neutral(meta: MetaResults, said: str) -> None:
+    for override in overrides(of_different_speed(), market(), meta):
+        p = override.parts
+        assert override.adjusted_edge_r == p["joint_edge_r"]
+        assert (p["regime_factor"], p["regime_parts"]) == (1.0, None)
+        [note] = [note for note in p["notes"] if note.startswith("regime weights: ")]
+        assert said in note
+
+
+def test_weights_of_two_days_ago_still_count() -> None:
+    made = edges(of_different_speed(), market(), in_regime(END - timedelta(days=2)))
+    assert all(edge.regime_factor != 1.0 for edge in made)
+
+
+def test_an_edge_that_the_regime_makes_small_gives_no_override_and_says_why() -> None:
+    lessons = [replace(x, joint_edge_r=0.052) for x in of_different_speed()]
+    fast, slow = edges(lessons, market(), in_regime())
+    assert fast.why_withheld(0.05) is None
+    said = "in the regime btc_macro=S1|alt_macro=S0 it counts 0.90 times: +0.047 R, under 0.05 R"
+    assert slow.why_withheld(0.05) == said
 
 
 # --- the whole sum ---------------------------------------------------------------------------

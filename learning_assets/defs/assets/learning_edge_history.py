@@ -11,7 +11,7 @@ from learning_assets.core.records import Lesson, LessonStatus
 from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.learners_metadata import of_edge_history
-from learning_assets.defs.metadata import column_schema, pictured
+from learning_assets.defs.metadata import column_schema, materialized, pictured
 from learning_assets.defs.partitions import FIRST_WEEK, WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import edge_history as stored
@@ -49,7 +49,7 @@ def learning_edge_history(
         written = stored.replace_edge_history(conn, points, weeks[0], weeks[-1])
         history, wear = stored.edge_history(conn, end), half_lives.half_lives(conn, end)
     drawn = pictured(pictures.edge_history(history, wear.by_lesson if wear else {}, seen))
-    return dg.MaterializeResult(metadata={**of_edge_history(points, weeks, written), **drawn})
+    return materialized(context, {**of_edge_history(points, weeks, written), **drawn})
 
 
 def _ever_active(conn: Conn) -> list[Lesson]:

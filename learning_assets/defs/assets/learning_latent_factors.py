@@ -13,7 +13,7 @@ from learning_assets.core.records import LessonStatus
 from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.learners_metadata import of_factors
-from learning_assets.defs.metadata import column_schema, pictured
+from learning_assets.defs.metadata import column_schema, materialized, pictured
 from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import events, lessons
@@ -51,7 +51,7 @@ def learning_latent_factors(
             found = _factors(conn, book.config, as_of)
             stored.replace_factors(conn, as_of, found)
     drawn = pictured(pictures.factors(found))
-    return dg.MaterializeResult(metadata={**of_factors(found, as_ofs[-1]), **drawn})
+    return materialized(context, {**of_factors(found, as_ofs[-1]), **drawn})
 
 
 def _factors(conn: Conn, settings: LearningConfig, as_of: datetime) -> tuple[Factor, ...]:

@@ -16,7 +16,7 @@ from learning_assets.defs.assets.learning_latent_factors import learning_latent_
 from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.learners_metadata import of_regime_weights
-from learning_assets.defs.metadata import column_schema
+from learning_assets.defs.metadata import column_schema, materialized
 from learning_assets.defs.partitions import DAYS, day_ends
 from learning_assets.defs.regime import regime_now
 from learning_assets.defs.resources import BookResource, clear_failures
@@ -56,7 +56,7 @@ def learning_regime_weights(
             stored.replace_regime_weights(conn, as_of, found)
         regime = regime_now(book, conn, known, as_of)
     edges = edges_by_regime(known, book.config, as_of)
-    return dg.MaterializeResult(metadata=of_regime_weights(found, edges, regime, as_of))
+    return materialized(context, of_regime_weights(found, edges, regime, as_of))
 
 
 def _known(conn: Conn, settings: LearningConfig, as_of: datetime) -> EventTable:

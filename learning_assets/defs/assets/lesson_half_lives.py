@@ -8,7 +8,7 @@ from learning_assets.core.history import WEEK, EdgePoint
 from learning_assets.core.records import LessonStatus
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.learners_metadata import of_half_lives
-from learning_assets.defs.metadata import column_schema, pictured
+from learning_assets.defs.metadata import column_schema, materialized, pictured
 from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import edge_history, lessons
@@ -43,4 +43,4 @@ def lesson_half_lives(
             stored.replace_half_lives(conn, as_of, found)
         active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
     drawn = pictured(pictures.edge_history(points, found, active))
-    return dg.MaterializeResult(metadata={**of_half_lives(found, as_ofs[-1]), **drawn})
+    return materialized(context, {**of_half_lives(found, as_ofs[-1]), **drawn})

@@ -12,7 +12,7 @@ from learning_assets.core.replay import judge_all, walk_forward
 from learning_assets.defs.assets.learning_lessons import AsOfConfig
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.effectiveness_metadata import of_effectiveness
-from learning_assets.defs.metadata import column_schema
+from learning_assets.defs.metadata import column_schema, materialized
 from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import effectiveness as stored
@@ -52,9 +52,8 @@ def override_effectiveness(
             results = judge_all([x.replay for x in known], trades, evaluated_at, settings)
             stored.replace_results(conn, results, known)
         everything = stored.results(conn)
-    return dg.MaterializeResult(
-        metadata=of_effectiveness(everything, weeks, settings, evaluated_at, len(missing))
-    )
+    said = of_effectiveness(everything, weeks, settings, evaluated_at, len(missing))
+    return materialized(context, said)
 
 
 def _unchanged(

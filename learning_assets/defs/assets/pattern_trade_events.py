@@ -8,7 +8,7 @@ import dagster as dg
 from learning_assets import pictures
 from learning_assets.core.records import ClosedTrade, RejectedRow
 from learning_assets.defs.assets.closed_trades import closed_trades
-from learning_assets.defs.metadata import column_schema, of_ingestion, pictured
+from learning_assets.defs.metadata import column_schema, materialized, of_ingestion, pictured
 from learning_assets.defs.opening import open_source, source_name
 from learning_assets.defs.partitions import DAYS
 from learning_assets.defs.resources import BookResource, clear_failures
@@ -50,9 +50,7 @@ def pattern_trade_events(
         size, by_reason = books.size(conn), events.rejected_counts(conn)
         outcomes = events.day_outcomes(conn, pictures.MOST_DAYS)
     drawn = pictured(pictures.events(outcomes, sum(by_reason.values())))
-    return dg.MaterializeResult(
-        metadata={**of_ingestion(result, size.n_trades, by_reason), **drawn}
-    )
+    return materialized(context, {**of_ingestion(result, size.n_trades, by_reason), **drawn})
 
 
 def _days(keys: Iterable[str]) -> tuple[date, date]:
