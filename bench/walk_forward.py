@@ -32,7 +32,7 @@ from learning_assets.sources.demo import MarketSettings, frame_of, simulate
 from learning_assets.sources.detect import SourceOptions
 
 CONFIG = LearningConfig()
-MARKET = MarketSettings(n_trades=4000, span_days=280, n_dims=6, n_regime_dims=3)
+MARKET = MarketSettings(n_trades=4000, span_days=280, n_dims=6, n_regime_dims=3, share_decaying=0.0)
 MOST_LOST_R = 0.02
 ENOUGH_GAIN = 0.85
 

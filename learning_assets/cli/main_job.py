@@ -169,11 +169,16 @@ def _materialize(request: Request, settings: Settings, chosen: Chosen, now: date
             day = last_full_day(min(as_of, now))
             if day is not None:
                 job.learn_about_regimes(day)
-            if weeks is not None:
-                job.judge_past(*weeks, as_of)
-            job.publish(as_of)
+            if weeks is not None and request.weeks > 0:
+                job.judge_past(*weeks, as_of, request.weeks)
+            job.publish(as_of, force=_is_meant(request))
     with connect(settings) as conn:
         return report_of(conn, settings.book, chosen.summary, as_of, job.seconds, chosen.market)
+
+
+def _is_meant(request: Request) -> bool:
+    """Whether a large change is meant: by order, in another market, as of a chosen moment."""
+    return request.force or request.is_demo or request.as_of is not None
 
 
 def _as_of(settings: Settings, chosen: Chosen, now: datetime, *, live: bool) -> datetime:

@@ -20,6 +20,8 @@ class Request:
     force_scope: bool
     source: str | None
     as_of: datetime | None
+    force: bool = False
+    weeks: int = 0
 
     @property
     def is_demo(self) -> bool:

@@ -36,6 +36,15 @@ def run(
     as_of: Annotated[
         str | None, typer.Option(metavar="TIME", help="Learn from trades closed before it (UTC).")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish however many overrides change at once.")
+    ] = False,
+    weeks: Annotated[
+        int,
+        typer.Option(
+            min=0, max=520, help="Newest weeks of the past to judge; the gain rests on up to 26."
+        ),
+    ] = 8,
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,7 +56,15 @@ def run(
     when = None if as_of is None else parse_as_of(as_of, now)
     unnamed = DEMO_BOOK if trades is None and source is None else MAIN_BOOK
     request = Request(
-        unnamed if book is None else book, trades, risk, mapping, force_scope, source, when
+        unnamed if book is None else book,
+        trades,
+        risk,
+        mapping,
+        force_scope,
+        source,
+        when,
+        force,
+        weeks,
     )
     _check(request)
     # What follows takes seconds to import, and the other commands do without it.

@@ -51,4 +51,7 @@ class LearningConfig(BaseModel):
         ("btc_macro", "alt_macro", "bucket_macro"),
         description="Dimensions of the regime signature, the one that is dropped first last",
     )
+    most_changed_share: Share = Field(
+        0.5, description="Share of the overrides that may change at once without waiting"
+    )
     expiry_hours: float = Field(6.0, gt=0, description="Hours after which a set is stale at least")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -142,6 +143,11 @@ def of_lessons(learning: ModuleLearning) -> Metadata:
     }
 
 
+def of_unchanged(as_of: datetime) -> Metadata:
+    """A tick with nothing new to learn from."""
+    return {"unchanged": True, "as of": dg.MetadataValue.timestamp(as_of)}
+
+
 def status_counts(lessons: Sequence[Lesson]) -> dict[LessonStatus, int]:
     """How many lessons there are of each status."""
     return {status: sum(x.status is status for x in lessons) for status in LessonStatus}
@@ -186,8 +192,8 @@ _OVERRIDE_COLUMNS = {
 }
 
 
-def of_overrides(published: OverrideSet, set_id: int) -> Metadata:
-    """What was published."""
+def of_overrides(published: OverrideSet, set_id: int | None, why_wait: str = "") -> Metadata:
+    """What was published, or why it was not: None is a set that is not sound."""
     ranked = sorted(published.overrides, key=lambda o: -abs(o.multiplier - 1))
     rows = [
         (
@@ -206,7 +212,8 @@ def of_overrides(published: OverrideSet, set_id: int) -> Metadata:
     ]
     return {
         "dagster/row_count": len(published.overrides),
-        "set": set_id,
+        "set": set_id or "not published, since it is not sound",
+        "held back": why_wait or "no",
         "as of": dg.MetadataValue.timestamp(published.as_of),
         "expires": dg.MetadataValue.timestamp(published.expires_at),
         **{f"expected: {name}": rounded(value) for name, value in published.expected.items()},

@@ -14,6 +14,7 @@ import dagster as dg
 
 from learning_assets.core.config import LearningConfig
 from learning_assets.defs.opening import is_live, learned_as_of
+from learning_assets.defs.plans import Plan, chosen_plan, meta_learners_on
 from learning_assets.errors import UserError
 from learning_assets.store import connection
 from learning_assets.store.connection import Conn
@@ -38,6 +39,16 @@ class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generi
     def config(self) -> LearningConfig:
         """The settings of the learning; tests have others."""
         return LearningConfig.model_validate({})
+
+    @property
+    def plan(self) -> Plan:
+        """Which job runs when."""
+        return chosen_plan(os.environ)
+
+    @property
+    def meta_learners_on(self) -> bool:
+        """Whether what the meta-learners found counts."""
+        return meta_learners_on(os.environ)
 
     @contextmanager
     def connect(self) -> Iterator[Conn]:

@@ -64,17 +64,17 @@ class MainJob:
         """Materialize the regime weights as of the end of this day."""
         self._run("regime_weights", "learning_regime_weights", {}, day.isoformat())
 
-    def judge_past(self, first: datetime, last: datetime, as_of: datetime) -> None:
-        """Materialize the walk-forward of these weeks, the newest that the gain rests on."""
-        newest = BookResource(name=self.settings.book).config.gain_weeks
-        first = max(first, last - (newest - 1) * WEEK)
+    def judge_past(self, first: datetime, last: datetime, as_of: datetime, most: int) -> None:
+        """Materialize the walk-forward of the newest of these weeks, at most so many of them."""
+        first = max(first, last - (most - 1) * WEEK)
         tags = {_RANGE_START: first.date().isoformat(), _RANGE_END: last.date().isoformat()}
         asset = "override_effectiveness"
         self._run("effectiveness", asset, _as_of(as_of, asset), tags=tags)
 
-    def publish(self, as_of: datetime) -> None:
-        """Materialize the overrides."""
-        self._run("overrides", "pm_overrides", _as_of(as_of, "pm_overrides"))
+    def publish(self, as_of: datetime, *, force: bool) -> None:
+        """Materialize the overrides; with `force` however many of them change at once."""
+        config = {"as_of": as_of.isoformat(), "force": force}
+        self._run("overrides", "pm_overrides", {"pm_overrides": config})
 
     def _run(
         self,

@@ -30,6 +30,17 @@ class SourceSummary:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed in a source since an earlier look: the closing days (UTC) to take in again.
+
+    `seen` is what to give the next time, in place of `since`.
+    """
+
+    seen: str
+    days: Sequence[date]
+
+
 class Source(Protocol):
     """A source of closed trades. Reading has no side effects and may be repeated."""
 
@@ -55,4 +66,15 @@ class Source(Protocol):
 
     def regime(self) -> RegimeReading | None:
         """The newest regime reading of the source, None where it keeps none."""
+        ...
+
+    def changes(self, since: str | None) -> Changes:
+        """What was committed after the look that gave `since`; None means everything.
+
+        Nothing that is committed later is missed, whatever its timestamps say. It may name days
+        without a change, never leave out one with a change.
+
+        Raises:
+            UserError: when the source cannot be read.
+        """
         ...

@@ -7,6 +7,7 @@ in the module of that format.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from abc import ABC, abstractmethod
@@ -31,7 +32,7 @@ from learning_assets.core.records import (
 )
 from learning_assets.core.scope import normalise_scope
 from learning_assets.errors import UserError
-from learning_assets.sources.base import SourceSummary
+from learning_assets.sources.base import Changes, SourceSummary
 
 START = datetime(2010, 1, 1, tzinfo=UTC)
 """Closings before it are mistakes of a clock or a unit, not trades."""
@@ -527,6 +528,22 @@ class BatchSource(ABC):
     def regime(self) -> RegimeReading | None:
         """The newest regime states among the rows, None where there are none."""
         return self.batch.regime
+
+    def changes(self, since: str | None) -> Changes:
+        """All days where the files are others than those of `since`.
+
+        Of a source that grows, only the days from the last one known on: what closes is new.
+        """
+        stamps = repr([_stamp(path) for path in self._paths])
+        stamp = hashlib.sha256(stamps.encode()).hexdigest()[:16]
+        before, _, last_known = (since or "").partition(" ")
+        if before == stamp:
+            return Changes(since or "", ())
+        days = list(self.batch.by_day)
+        seen = f"{stamp} {days[-1].isoformat() if days else ''}"
+        if self.is_live and last_known:
+            days = [day for day in days if day.isoformat() >= last_known]
+        return Changes(seen, days)
 
 
 def _stamp(path: Path) -> tuple[tuple[int, int] | None, ...]:

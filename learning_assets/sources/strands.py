@@ -22,7 +22,7 @@ from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeRead
 from learning_assets.core.scope import is_known_after_entry, normalise_value
 from learning_assets.errors import UserError
 from learning_assets.sources import parse
-from learning_assets.sources.base import SourceSummary
+from learning_assets.sources.base import Changes, SourceSummary
 from learning_assets.sources.parse import RowError
 
 TABLE = "ad_strands"
@@ -98,6 +98,22 @@ _REGIME = sql.SQL("""
 SELECT regime_context::text, {created} AS at FROM {table} AS s
 WHERE jsonb_typeof(regime_context) = 'object' AND regime_context <> '{{}}'
 ORDER BY at DESC NULLS LAST, id COLLATE "C" DESC LIMIT 100
+""")
+
+# A timestamp misses what commits late; the transactions that an earlier snapshot did not see do
+# not. Row versions hold the lower half of their transaction's number; the upper half is that of
+# the newest number below the present one.
+_SNAPSHOT = "SELECT pg_current_snapshot()::text, pg_snapshot_xmax(pg_current_snapshot())::text"
+_CHANGED = sql.SQL("""
+WITH changed AS (
+  SELECT {key} AS key, CASE WHEN kind = 'position_closed' THEN id END AS id FROM {table} AS s
+  WHERE kind IN ('position_closed', 'pm_action', 'decision_lowcap')
+    AND NOT pg_visible_in_snapshot(
+      ({now} - (({now} - s.xmin::text::bigint) & 4294967295))::text::xid8, {since}::pg_snapshot)
+)
+SELECT DISTINCT {closed_at} FROM {table} AS s
+WHERE kind = 'position_closed' AND (
+  {key} IN (SELECT key FROM changed) OR id IN (SELECT id FROM changed))
 """)
 
 Connect = Callable[[], AbstractContextManager[Connection[Any]]]
@@ -197,6 +213,25 @@ class StrandsSource:
                 return RegimeReading(states, at.astimezone(UTC))
         return None
 
+    def changes(self, since: str | None) -> Changes:
+        """The closing days of trades whose strands were committed after the snapshot `since`.
+
+        A trade whose closing time cannot be read counts for no day: it comes with every window.
+        Reads every row's header, and the content of those that changed.
+        """
+        with self._asking() as conn:
+            self._check(conn)
+            [(seen, now)] = conn.cursor(row_factory=tuple_row).execute(_SNAPSHOT).fetchall()
+            query = _CHANGED.format(
+                table=self._table,
+                key=_KEY,
+                closed_at=_CLOSED_AT,
+                now=sql.Literal(int(now)),
+                since=sql.Literal(since if _is_before(since, int(now)) else _NOTHING_SEEN),
+            )
+            found = conn.cursor(row_factory=tuple_row).execute(query).fetchall()
+        return Changes(seen, sorted({day for (text,) in found for day in _closing_day(text)}))
+
     @property
     def _table(self) -> sql.Composable:
         return sql.Identifier(self.schema, TABLE)
@@ -280,6 +315,22 @@ class StrandsSource:
             prepare_threshold=None,
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
         )
+
+
+_NOTHING_SEEN = "1:1:"
+
+
+def _is_before(since: str | None, now: int) -> bool:
+    """Whether a snapshot can be one of this server: one from the future is of another."""
+    return since is not None and int(since.split(":")[1]) <= now
+
+
+def _closing_day(text: str | None) -> Iterator[date]:
+    """The UTC day of a closing time as a strand writes it; nothing where it cannot be read."""
+    try:
+        yield parse.utc(text).date()
+    except RowError:
+        return
 
 
 def _columns(conn: Connection[Any], name: str) -> list[str]:

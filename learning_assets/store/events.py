@@ -362,6 +362,15 @@ def days(conn: Conn) -> list[date]:
     return [day for (day,) in conn.execute(query)]
 
 
+def rejected_days(conn: Conn) -> list[date]:
+    """The UTC days on which rejected rows closed, as far as known, in order."""
+    query = (
+        "SELECT DISTINCT (closed_at AT TIME ZONE 'UTC')::date AS day FROM rejected_strands "
+        "WHERE closed_at IS NOT NULL ORDER BY day"
+    )
+    return [day for (day,) in conn.execute(query)]
+
+
 def day_outcomes(conn: Conn, newest_days: int) -> list[DayOutcome]:
     """What the trades of each UTC day brought, for days with trades among the newest ones.
 

@@ -27,7 +27,8 @@ VIEW_COMMENT = "learning-assets: the live set of overrides"
 class PublishedSet:
     """A stored set: its number, since when and until when it was live, and what is in it.
 
-    `live_from` is None for a replay, `live_to` as long as the set is live.
+    `live_from` is None for a replay and for a set that was held back, `live_to` as long as the
+    set is live.
     """
 
     set_id: int
@@ -50,7 +51,7 @@ def publish(conn: Conn, override_set: OverrideSet) -> int:
                 "WHERE live_from IS NOT NULL AND live_to IS NULL",
                 [override_set.published_at],
             )
-        set_id = _insert_set(conn, override_set)
+        set_id = _insert_set(conn, override_set, is_live=not override_set.replay)
         if not override_set.replay:
             conn.execute("DELETE FROM pm_overrides")
             rows = (_row(set_id, override_set, item) for item in override_set.overrides)
@@ -58,7 +59,23 @@ def publish(conn: Conn, override_set: OverrideSet) -> int:
     return set_id
 
 
-def _insert_set(conn: Conn, override_set: OverrideSet) -> int:
+def hold_back(conn: Conn, override_set: OverrideSet) -> int:
+    """Store a set that must wait beside the others, and leave the live one; return its number."""
+    with conn.transaction():
+        table_lock(conn, PM_OVERRIDES.name)
+        return _insert_set(conn, override_set, is_live=False)
+
+
+def held_back(conn: Conn) -> list[PublishedSet]:
+    """The sets held back since the live one was published, the newest last."""
+    query = _SELECT_SETS + (
+        "WHERE live_from IS NULL AND NOT replay AND set_id > (SELECT coalesce(max(set_id), 0) "
+        "FROM pm_override_sets WHERE live_from IS NOT NULL) ORDER BY set_id"
+    )
+    return [_published(*row) for row in conn.execute(query)]
+
+
+def _insert_set(conn: Conn, override_set: OverrideSet, *, is_live: bool) -> int:
     row = conn.execute(
         "INSERT INTO pm_override_sets "
         "(as_of, published_at, expires_at, live_from, replay, expected, overrides) "
@@ -67,7 +84,7 @@ def _insert_set(conn: Conn, override_set: OverrideSet) -> int:
             override_set.as_of,
             override_set.published_at,
             override_set.expires_at,
-            None if override_set.replay else override_set.published_at,
+            override_set.published_at if is_live else None,
             override_set.replay,
             to_jsonb(override_set.expected),
             to_jsonb([_document(item) for item in override_set.overrides]),

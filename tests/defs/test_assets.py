@@ -3,22 +3,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.execution.context.asset_execution_context import AssetExecutionContext
 
 from learning_assets.core.config import LearningConfig
+from learning_assets.core.events import from_frame
 from learning_assets.core.records import DecayState, LessonStatus, Override, Reason
+from learning_assets.core.regimes import regime_in_force
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
-from learning_assets.defs.assets.learning_lessons import AsOfConfig, learning_lessons
+from learning_assets.defs.assets.learning_lessons import (
+    LessonsConfig,
+    learning_lessons,
+)
 from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
 from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
 from learning_assets.defs.assets.pattern_trade_events import EventsConfig, pattern_trade_events
-from learning_assets.defs.assets.pm_overrides import pm_overrides
+from learning_assets.defs.assets.pm_overrides import OverridesConfig, pm_overrides
 from learning_assets.defs.build import build_definitions
 from learning_assets.defs.opening import DEMO
+from learning_assets.defs.regime import regime_now
 from learning_assets.defs.resources import BookResource
 from learning_assets.sources.demo import Market, MarketSettings, simulate, write_strands
 from learning_assets.store import (
@@ -29,6 +36,7 @@ from learning_assets.store import (
     half_lives,
     lessons,
     overrides,
+    regime_weights,
 )
 from learning_assets.store.connection import Conn
 from learning_assets.store.settings import Settings
@@ -161,7 +169,7 @@ def test_lessons_and_overrides_find_what_was_planted(
     _take_in(resource)
     for module in ("dm", "pm"):
         context = dg.build_asset_context(partition_key=module)
-        result = learning_lessons(context, AsOfConfig(), resource)
+        result = learning_lessons(context, LessonsConfig(), resource)
         assert result.metadata is not None
         assert result.metadata["slices tested"] > 0
         assert "R in a slice of" in result.metadata["detection limit"]
@@ -170,7 +178,7 @@ def test_lessons_and_overrides_find_what_was_planted(
         assert state is not None
         assert state.as_of == SMALL.end
         assert {key.module for key in lessons.calibrations(conn, module)} == {module}
-    result = pm_overrides(AsOfConfig(), resource)
+    result = pm_overrides(OverridesConfig(), resource)
     assert result.metadata is not None
     live = overrides.live(conn)
     assert live is not None
@@ -193,7 +201,7 @@ def test_lessons_learn_as_of_the_given_moment(
     _take_in(resource)
     early = datetime(2026, 1, 25, tzinfo=UTC)
     context = dg.build_asset_context(partition_key="pm")
-    learning_lessons(context, AsOfConfig(as_of=early.isoformat()), resource)
+    learning_lessons(context, LessonsConfig(as_of=early.isoformat()), resource)
     state = lessons.module_state(conn, "pm")
     assert state is not None
     assert state.as_of == early
@@ -225,7 +233,7 @@ def fading(conn: Conn, book: Settings) -> FadingBook:
     days = dg.PartitionKeyRange("2026-01-05", (FADING.end.date() - timedelta(days=1)).isoformat())
     pattern_trade_events(_of_days(days), EventsConfig(), resource)
     for module in ("dm", "pm"):
-        learning_lessons(dg.build_asset_context(partition_key=module), AsOfConfig(), resource)
+        learning_lessons(dg.build_asset_context(partition_key=module), LessonsConfig(), resource)
     return resource
 
 
@@ -250,7 +258,7 @@ def _learn_about_lessons(book: TestBook) -> None:
 
 
 def test_what_wears_out_is_measured_and_used(conn: Conn, fading: FadingBook) -> None:
-    pm_overrides(AsOfConfig(), fading)
+    pm_overrides(OverridesConfig(), fading)
     before = {o.lesson_id: o for o in _live(conn)}
     assert {note for o in before.values() for note in o.parts["notes"]} == {
         "half-life: not measured yet; taken as lasting",
@@ -259,7 +267,7 @@ def test_what_wears_out_is_measured_and_used(conn: Conn, fading: FadingBook) -> 
     }
     _learn_about_lessons(fading)
     learning_regime_weights(_day(), fading)
-    result = pm_overrides(AsOfConfig(), fading)
+    result = pm_overrides(OverridesConfig(), fading)
     after = {o.lesson_id: o for o in _live(conn)}
     measured = half_lives.half_lives(conn, FADING.end)
     assert measured is not None
@@ -277,6 +285,49 @@ def test_what_wears_out_is_measured_and_used(conn: Conn, fading: FadingBook) -> 
         else:
             assert withheld[name].startswith("worn out")
     assert all(o.parts["factor_id"] and not o.parts["notes"] for o in after.values())
+
+
+def test_weights_of_a_day_are_stored_and_shown(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    learning_lessons(dg.build_asset_context(partition_key="pm"), LessonsConfig(), resource)
+    result = learning_regime_weights(_day(ALL_DAYS.end), resource)
+    found = regime_weights.regime_weights(conn, SMALL.end)
+    assert found is not None
+    assert found.as_of == SMALL.end
+    assert {row.group.module for row in found.rows} == {"dm", "pm"}
+    assert result.metadata is not None
+    assert result.metadata["dagster/partition_row_count"] == len(found.rows)
+    assert result.metadata["regime from"] == "read from the source"
+    assert len(result.metadata["weights"].records) == len(found.rows)
+    assert result.metadata["edge by regime"].records
+    learning_regime_weights(_day(ALL_DAYS.end), resource)
+    assert regime_weights.regime_weights(conn, SMALL.end) == found
+
+
+def test_the_regime_is_that_of_the_events_where_the_source_cannot_be_read(
+    conn: Conn, book: Settings, resource: TestBook, tmp_path: Path
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    known = from_frame(events.events_frame(conn, SMALL.end))
+    read = regime_now(resource, conn, known, SMALL.end)
+    assert read.whence == "read from the source"
+    remember_source(conn, BookSource("files", "gone", {"path": str(tmp_path / "gone.json")}))
+    found = regime_now(resource, conn, known, SMALL.end)
+    assert found.whence.startswith("scope of the newest event; the source cannot be read: ")
+    expected = regime_in_force(None, known, resource.config.regime_dims, SMALL.end)
+    assert (found.signature, found.at) == (expected.signature, expected.at)
+    assert found.signature is not None
+
+
+def test_a_book_without_a_source_knows_no_regime(conn: Conn, resource: TestBook) -> None:
+    empty = from_frame(events.events_frame(conn, SMALL.end))
+    found = regime_now(resource, conn, empty, SMALL.end)
+    assert found.signature is None
+    assert found.whence == "no regime was ever seen; the book has no source"
 
 
 def test_one_week_fills_in_the_past_of_every_lesson(conn: Conn, fading: FadingBook) -> None:
@@ -323,7 +374,7 @@ def test_rebuilt_lessons_keep_half_lives_and_factors(conn: Conn, fading: FadingB
     query = "SELECT lesson_id, decay_halflife_hours, latent_factor_id FROM learning_lessons"
     before = {name: (hours, factor) for name, hours, factor in conn.execute(query)}
     for module in ("dm", "pm"):
-        learning_lessons(dg.build_asset_context(partition_key=module), AsOfConfig(), fading)
+        learning_lessons(dg.build_asset_context(partition_key=module), LessonsConfig(), fading)
     after = {name: (hours, factor) for name, hours, factor in conn.execute(query)}
     kept = before.keys() & after.keys()
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
@@ -334,7 +385,7 @@ def test_rebuilt_lessons_keep_half_lives_and_factors(conn: Conn, fading: FadingB
 def test_results_of_long_ago_are_neutral(conn: Conn, fading: FadingBook) -> None:
     for asset in (learning_edge_history, lesson_half_lives, learning_latent_factors):
         asset(_week("2026-03-02"), fading)
-    result = pm_overrides(AsOfConfig(), fading)
+    result = pm_overrides(OverridesConfig(), fading)
     assert result.metadata is not None
     said = [r.data["what"] for r in result.metadata["neutral"].records]
     assert len(said) == 3
@@ -354,8 +405,8 @@ def test_an_empty_book_publishes_an_empty_set(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
     for module in ("dm", "pm"):
-        learning_lessons(dg.build_asset_context(partition_key=module), AsOfConfig(), resource)
-    result = pm_overrides(AsOfConfig(), resource)
+        learning_lessons(dg.build_asset_context(partition_key=module), LessonsConfig(), resource)
+    result = pm_overrides(OverridesConfig(), resource)
     assert result.metadata is not None
     assert result.metadata["dagster/row_count"] == 0
     assert overrides.live(conn) is not None
@@ -422,3 +473,76 @@ def test_the_chain_materializes_in_process(conn: Conn, book: Settings, resource:
         name for name in ("learning_latent_factors",) if drawn[name].endswith(".")
     ]
     assert [o.parts["notes"] for o in _live(conn)] == [[]] * len(_live(conn))
+
+
+def test_a_tick_without_news_mines_nothing_and_says_so(
+    conn: Conn, book: Settings, resource: TestBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    context = dg.build_asset_context(partition_key="dm")
+    learning_lessons(context, LessonsConfig(), resource)
+    before = lessons.lessons(conn)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("mined")
+
+    monkeypatch.setattr("learning_assets.defs.assets.learning_lessons.learn_module", never)
+    result = learning_lessons(context, LessonsConfig(), resource)
+    assert result.metadata == {"unchanged": True, "as of": dg.MetadataValue.timestamp(SMALL.end)}
+    assert lessons.lessons(conn) == before
+    with pytest.raises(AssertionError, match="mined"):
+        learning_lessons(context, LessonsConfig(anew=True), resource)
+    conn.execute(
+        "UPDATE pattern_trade_events SET trade_digest = 'other' "
+        "WHERE trade_id = (SELECT min(trade_id) FROM pattern_trade_events)"
+    )
+    with pytest.raises(AssertionError, match="mined"):
+        learning_lessons(context, LessonsConfig(), resource)
+
+
+def test_lessons_are_not_learned_from_events_that_offend_their_checks(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    conn.execute("UPDATE pattern_trade_events SET rr = 0.123 WHERE event_id = "
+                 "(SELECT min(event_id) FROM pattern_trade_events)")  # fmt: skip
+    with pytest.raises(dg.Failure, match="one_outcome_per_trade"):
+        learning_lessons(dg.build_asset_context(partition_key="dm"), LessonsConfig(), resource)
+
+
+def test_a_set_that_changes_too_much_waits_and_the_live_one_stays(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    for module in ("dm", "pm"):
+        learning_lessons(dg.build_asset_context(partition_key=module), LessonsConfig(), resource)
+    first = pm_overrides(OverridesConfig(), resource)
+    assert all(r.passed for r in first.check_results)
+    good = overrides.live(conn)
+    assert good is not None
+    assert good.content.overrides
+    other = [
+        replace(o, scope_subset=(("chain", f"{o.lesson_id}{k}"),))
+        for k in range(2)
+        for o in good.content.overrides
+    ]
+    strange = overrides.publish(conn, replace(good.content, overrides=tuple(other)))
+    for tick in (1, 2):
+        held = pm_overrides(OverridesConfig(), resource)
+        failed = [r.check_name for r in held.check_results if not r.passed]
+        assert failed == ["not_too_much_at_once"]
+        assert f"number {tick}" in held.metadata["held back"]
+        now = overrides.live(conn)
+        assert now is not None
+        assert now.set_id == strange
+    third = pm_overrides(OverridesConfig(), resource)
+    assert all(r.passed for r in third.check_results)
+    again = overrides.publish(conn, replace(good.content, overrides=tuple(other)))
+    forced = pm_overrides(OverridesConfig(force=True), resource)
+    assert all(r.passed for r in forced.check_results)
+    now = overrides.live(conn)
+    assert now is not None
+    assert now.set_id > again

@@ -17,6 +17,7 @@ from learning_assets.defs.partitions import (
     weeks_between,
     weeks_of,
 )
+from learning_assets.defs.plans import Plan
 from learning_assets.defs.resources import BookResource
 from learning_assets.sources.parse import START
 from learning_assets.store.tables import (
@@ -105,9 +106,49 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
     jobs = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert jobs == {
         *("events", "lessons", "edge_history", "half_lives", "factors", "regime_weights"),
-        "effectiveness",
+        *("effectiveness", "missing_days"),
         *("overrides", "main"),
     }
+
+
+def test_the_checks_schedules_and_sensors(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    checks = {
+        f"{key.asset_key.to_user_string()}.{key.name}": graph.get(key).blocking
+        for key in graph.asset_check_keys
+    }
+    assert checks == {
+        "pattern_trade_events.one_outcome_per_trade": True,
+        "pattern_trade_events.outcomes_in_range": True,
+        "pattern_trade_events.few_rejected": False,
+        "pattern_trade_events.no_day_missing": False,
+        "learning_lessons.enough_trades": True,
+        "learning_lessons.finite_statistics": True,
+        "learning_lessons.redundancy_is_explained": True,
+        "learning_edge_history.no_future_weeks": True,
+        "lesson_half_lives.half_lives_in_range": True,
+        "learning_regime_weights.weights_in_range": True,
+        "learning_latent_factors.one_factor_per_lesson": True,
+        "override_effectiveness.only_weeks_that_ended": True,
+        "pm_overrides.in_bounds": True,
+        "pm_overrides.once": True,
+        "pm_overrides.not_expired": True,
+        "pm_overrides.complete": True,
+        "pm_overrides.not_too_much_at_once": False,
+    }
+    schedules = {s.name: s.cron_schedule for s in definitions.schedules or ()}
+    assert schedules == {
+        "events": "*/5 * * * *",
+        "lessons_pm": "8 * * * *",
+        "lessons_dm": "9 * * * *",
+        "overrides": "10 * * * *",
+        "regime_weights": "0 1 * * *",
+        "half_lives": "0 2 * * 1",
+        "factors": "0 3 * * 1",
+        "walk_forward": "0 4 * * 1",
+        "missing_days": "30 0 * * *",
+    }
+    assert [s.name for s in definitions.sensors or ()] == ["closings"]
 
 
 def test_the_definitions_load(definitions: dg.Definitions) -> None:
@@ -226,7 +267,15 @@ def test_an_asset_shows_the_columns_of_its_table(
 
 
 def test_any_part_can_be_replaced() -> None:
-    other = build_definitions(assets=ASSETS[:1], jobs=(), resources={})
+    other = build_definitions(
+        assets=ASSETS[:1],
+        jobs=(),
+        checks=(),
+        plan=Plan("none", "", ()),
+        upkeep=(),
+        sensors=(),
+        resources={},
+    )
     assert len(other.resolve_asset_graph().get_all_asset_keys()) == 1
 
 

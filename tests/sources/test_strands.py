@@ -736,3 +736,52 @@ def test_no_content_makes_reading_fail(content: Any, actions: list[tuple[Any, An
 def _row(row_id: str, kind: str, content: Any, regime: Any) -> _Row:
     loaded = (_loaded(json.dumps(value)) for value in (content, regime))
     return _Row("trade t", "t", row_id, kind, None, *loaded)
+
+
+# ---- what changed -------------------------------------------------------------------------------
+
+
+def closes(day: str) -> dict[str, Any]:
+    return closing({"exit_timestamp": f"{day}T12:00:00Z"})
+
+
+def test_a_late_commit_is_a_change_whatever_its_timestamps_say(strands: Strands) -> None:
+    source = strands.source
+    with connect(strands.book) as slow:
+        with slow.transaction():
+            late = replace(strands, conn=slow)
+            late.add("late", "position_closed", new_id(), closes("2026-03-01"))
+            strands.add("quick", "position_closed", new_id(), closes("2026-03-02"))
+            first = source.changes(None)
+            assert first.days == [date(2026, 3, 2)]
+        then = source.changes(first.seen)
+    assert then.days == [date(2026, 3, 1)]
+    assert source.changes(then.seen).days == []
+
+
+def test_any_strand_of_a_trade_that_changes_names_the_day_of_its_closing(strands: Strands) -> None:
+    trade = new_id()
+    strands.add("c", "position_closed", trade, closes("2026-03-04"))
+    strands.add("o", "position_closed", new_id(), closes("2026-03-07"))
+    seen = strands.source.changes(None).seen
+    strands.add("a", "pm_action", trade, action())
+    strands.add("x", "something_else", trade, {})
+    changed = strands.source.changes(seen)
+    assert changed.days == [date(2026, 3, 4)]
+    strands.conn.execute(
+        sql.SQL("UPDATE {} SET created_at = created_at WHERE id = 'o'").format(
+            sql.Identifier(strands.schema, "ad_strands")
+        )
+    )
+    assert strands.source.changes(changed.seen).days == [date(2026, 3, 7)]
+
+
+def test_a_closing_without_a_trade_or_time_is_no_error(strands: Strands) -> None:
+    strands.add("n", "position_closed", None, closes("2026-03-04"))
+    strands.add("t", "position_closed", new_id(), closing({"exit_timestamp": "soon"}))
+    assert strands.source.changes(None).days == [date(2026, 3, 4)]
+
+
+def test_a_snapshot_of_another_server_counts_for_nothing(strands: Strands) -> None:
+    strands.add("c", "position_closed", new_id(), closes("2026-03-04"))
+    assert strands.source.changes("999999999:999999999:").days == [date(2026, 3, 4)]

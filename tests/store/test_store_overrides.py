@@ -13,6 +13,8 @@ from learning_assets.errors import UserError
 from learning_assets.store.connection import Conn, connect, open_database
 from learning_assets.store.migrations import migrate
 from learning_assets.store.overrides import (
+    held_back,
+    hold_back,
     live,
     override_rows,
     publish,
@@ -232,3 +234,16 @@ def test_what_is_not_ours_stays(main_book: Conn, made: str) -> None:
 def test_the_public_view_is_for_the_main_book_only(conn: Conn) -> None:
     with pytest.raises(UserError, match="main only"):
         publish_public_view(conn)
+
+
+def test_a_set_that_is_held_back_waits_beside_the_live_one(conn: Conn) -> None:
+    first = publish(conn, _set(_override()))
+    held = hold_back(conn, _set(_override()))
+    found = live(conn)
+    assert found is not None
+    assert found.set_id == first
+    assert [x.set_id for x in held_back(conn)] == [held]
+    publish(conn, _set(_override(), replay=True))
+    assert [x.set_id for x in held_back(conn)] == [held]
+    publish(conn, _set(_override()))
+    assert held_back(conn) == []

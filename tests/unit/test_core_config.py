@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from learning_assets.core.gain import ModuleGain, gains_of
 from learning_assets.core.history import WEEK
 from learning_assets.core.learn import ModuleLearning, learn_module
 from learning_assets.core.overrides import build_overrides
+from learning_assets.core.publication import why_hold_back
 from learning_assets.core.records import LessonStatus, OverrideSet
 from learning_assets.core.regime_weights import RegimeEdge, edges_by_regime
 from learning_assets.core.walkforward import DaySums, ModuleResult, WeekResult
@@ -37,6 +38,7 @@ class Outcome:
     overrides: OverrideSet
     by_regime: tuple[RegimeEdge, ...]
     gain_of: ModuleGain
+    why_wait: str
     as_of: datetime
 
     def count(self, status: LessonStatus) -> int:
@@ -81,7 +83,16 @@ def outcome(config: LearningConfig) -> Outcome:
     )
     by_regime = edges_by_regime(events(), config, PLAN.end)
     gains = gains_of([judged(k) for k in range(1, 7)], config, PLAN.end)
-    return Outcome(learning, made, by_regime, gains["pm"], PLAN.end)
+    wait = why_hold_back(changed(made, 8), changed(made, 4), [], config.most_changed_share)
+    return Outcome(learning, made, by_regime, gains["pm"], wait, PLAN.end)
+
+
+def changed(made: OverrideSet, n: int) -> OverrideSet:
+    """The set with its first override in `n` scopes."""
+    copies = [
+        replace(o, scope_subset=(("n", str(k)),)) for o in made.overrides[:1] for k in range(n)
+    ]
+    return replace(made, overrides=tuple(copies))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,10 @@ CASES: Mapping[str, Case] = {
             {edge.dim for edge in a.by_regime} == {"chain"}
             and {edge.dim for edge in b.by_regime} == {"timeframe"}
         ),
+    ),
+    "most_changed_share": Case(
+        (0.9, 0.1),
+        lambda a, b: a.why_wait == "" and "10%" in b.why_wait,
     ),
     "expiry_hours": Case((6.0, 50.0), lambda a, b: b.overrides.expires_at > a.overrides.expires_at),
 }

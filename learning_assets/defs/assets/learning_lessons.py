@@ -11,12 +11,16 @@ from learning_assets.core.events import from_frame
 from learning_assets.core.learn import ModuleLearning, learn_module
 from learning_assets.core.records import Lesson
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
-from learning_assets.defs.metadata import column_schema, of_lessons, pictured
+from learning_assets.defs.metadata import column_schema, of_lessons, of_unchanged, pictured
 from learning_assets.defs.partitions import MODULES
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import events, lessons
+from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import LEARNING_LESSONS
+
+UNCHANGED_DAYS = 7
+"""After so many days lessons are learned again without news: the look-back has moved on."""
 
 
 class AsOfConfig(dg.Config):
@@ -24,6 +28,13 @@ class AsOfConfig(dg.Config):
 
     as_of: str | None = None
     """ISO time as of which to learn; by default what suits the source."""
+
+
+class LessonsConfig(AsOfConfig):
+    """Options of one run."""
+
+    anew: bool = False
+    """Learn even where nothing came in since the last time."""
 
 
 @dg.asset(
@@ -36,12 +47,15 @@ class AsOfConfig(dg.Config):
     description="What was learned about each slice: which scopes earn more or less than usual.",
 )
 def learning_lessons(
-    context: dg.AssetExecutionContext, config: AsOfConfig, book: BookResource
+    context: dg.AssetExecutionContext, config: LessonsConfig, book: BookResource
 ) -> dg.MaterializeResult[None]:
     """Learn the lessons of one module from the trades closed before as_of."""
     module, settings = context.partition_key, book.config
     with clear_failures(), book.connect() as conn:
         as_of = book.as_of(conn, config.as_of)
+        refuse_unsound(conn, ["pattern_trade_events"], settings, book.now())
+        if not config.anew and _is_unchanged(conn, module, settings, as_of):
+            return dg.MaterializeResult(metadata=of_unchanged(as_of))
         learned = learn_module(
             from_frame(events.events_frame(conn, as_of, _since(as_of, settings))),
             module,
@@ -50,10 +64,21 @@ def learning_lessons(
             calibrations=lessons.calibrations(conn),
             previous=_previous(conn, module, as_of),
         )
-        _store(conn, learned, as_of)
+        _store(conn, learned, settings, as_of)
     when = dg.MetadataValue.timestamp(as_of)
     drawn = pictured(pictures.lessons(learned.lessons, {module: learned.detection_limit}))
     return dg.MaterializeResult(metadata={"as of": when, **of_lessons(learned), **drawn})
+
+
+def _is_unchanged(conn: Conn, module: str, settings: LearningConfig, as_of: datetime) -> bool:
+    """Whether nothing came in since the lessons were learned, and that was not long ago."""
+    state = lessons.module_state(conn, module)
+    return (
+        state is not None
+        and timedelta(0) <= as_of - state.as_of < timedelta(days=UNCHANGED_DAYS)
+        and state.summary.get("settings") == settings.model_dump_json()
+        and state.events_digest == events.events_digest(conn, as_of)
+    )
 
 
 def _previous(conn: Conn, module: str, as_of: datetime) -> list[Lesson]:
@@ -66,7 +91,7 @@ def _since(as_of: datetime, settings: LearningConfig) -> datetime:
     return as_of - timedelta(days=settings.look_back_days)
 
 
-def _store(conn: Conn, learned: ModuleLearning, as_of: datetime) -> None:
+def _store(conn: Conn, learned: ModuleLearning, settings: LearningConfig, as_of: datetime) -> None:
     """Lessons, what they were learned from, and the cut-offs: all or nothing."""
     limit = learned.detection_limit
     state = lessons.ModuleState(
@@ -74,7 +99,11 @@ def _store(conn: Conn, learned: ModuleLearning, as_of: datetime) -> None:
         as_of,
         learned.slices_tested,
         learned.redundant_total,
-        {"n_trades": learned.n_trades, "detection_limit": None if limit is None else asdict(limit)},
+        {
+            "n_trades": learned.n_trades,
+            "detection_limit": None if limit is None else asdict(limit),
+            "settings": settings.model_dump_json(),
+        },
     )
     with conn.transaction():
         lessons.replace_lessons(conn, learned.module, as_of, learned.lessons, state)

@@ -1,15 +1,19 @@
 """The asset `pm_overrides`: the live set of multipliers, published whole or not at all."""
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import dagster as dg
 
 from learning_assets import pictures
-from learning_assets.core.adjust import MetaResults, adjusted_edges
+from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges
+from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import from_frame
-from learning_assets.core.gain import gains_of
+from learning_assets.core.gain import ModuleGain, gains_of
 from learning_assets.core.overrides import build_overrides
-from learning_assets.core.records import LessonStatus
+from learning_assets.core.publication import Problem, problems, why_hold_back
+from learning_assets.core.records import LessonStatus, OverrideSet
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
 from learning_assets.defs.assets.learning_lessons import AsOfConfig, learning_lessons
 from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
@@ -28,10 +32,40 @@ from learning_assets.store import (
     overrides,
     regime_weights,
 )
+from learning_assets.store.checks import refuse_unsound
+from learning_assets.store.connection import Conn
 from learning_assets.store.tables import PM_OVERRIDES
 
-INTERVAL = timedelta(hours=1)
-"""Between two publications; three of them decide when a set expires."""
+BEFORE = (
+    *("learning_lessons", "lesson_half_lives", "learning_regime_weights"),
+    *("learning_latent_factors", "override_effectiveness"),
+)
+"""The assets that overrides are made from: nothing is published on one that offends its checks."""
+
+CHECKS = {
+    "in_bounds": "Every multiplier is a number within the bounds of its module.",
+    "once": "No lesson has two overrides, and no two factors claim one lesson.",
+    "not_expired": "The set is not out of date when it is published.",
+    "complete": "Every active lesson has an override or a reason for having none.",
+}
+NOT_TOO_MUCH = "not_too_much_at_once"
+_HOUR = timedelta(hours=1)
+
+
+class OverridesConfig(AsOfConfig):
+    """Options of one run."""
+
+    force: bool = False
+    """Publish however much changes at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A set, and what it was made from."""
+
+    content: OverrideSet
+    edges: tuple[AdjustedEdge, ...]
+    gains: Mapping[str, ModuleGain]
 
 
 @dg.asset(
@@ -47,15 +81,48 @@ INTERVAL = timedelta(hours=1)
     pool="learning_overrides",
     metadata=column_schema(PM_OVERRIDES),
     description="What the trading system should multiply its sizes by, and in which scopes.",
+    check_specs=[
+        *(
+            dg.AssetCheckSpec(name, asset="pm_overrides", description=what, blocking=True)
+            for name, what in CHECKS.items()
+        ),
+        dg.AssetCheckSpec(
+            NOT_TOO_MUCH,
+            asset="pm_overrides",
+            description=(
+                "No more of the overrides change at once than the configuration allows. A set that "
+                "offends it waits until three ticks in a row agree, or a person forces it."
+            ),
+        ),
+    ],
 )
-def pm_overrides(config: AsOfConfig, book: BookResource) -> dg.MaterializeResult[None]:
+def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with check results Dagster wants no more
     """Publish what the active lessons of both modules give, by what was measured of them."""
-    settings = book.config
+    settings, now = book.config, book.now()
     with clear_failures(), book.connect() as conn:
-        as_of = book.as_of(conn, config.as_of)
-        since = as_of - timedelta(days=settings.look_back_days)
-        active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
-        known = from_frame(events.events_frame(conn, as_of, since))
+        refuse_unsound(conn, BEFORE, settings, now)
+        made = _made(conn, book, book.as_of(conn, config.as_of))
+        wrong = problems(made.content, _expected(made.edges, settings.min_edge_r), now)
+        why_wait = "" if config.force else _why_hold_back(conn, made.content, settings)
+        set_id = None if wrong else _store(conn, made.content, is_live=not why_wait)
+    return dg.MaterializeResult(
+        metadata={
+            **of_overrides(made.content, set_id, why_wait),
+            **of_gains(made.gains),
+            **of_withheld(made.edges, settings.min_edge_r),
+            **pictured(pictures.overrides(made.content.overrides)),
+        },
+        check_results=[*_results(wrong), _waits(why_wait)],
+    )
+
+
+def _made(conn: Conn, book: BookResource, as_of: datetime) -> _Made:
+    settings = book.config
+    active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
+    since = as_of - timedelta(days=settings.look_back_days)
+    known = from_frame(events.events_frame(conn, as_of, since))
+    meta, gains = MetaResults(), gains_of([], settings, as_of)
+    if book.meta_learners_on:
         meta = MetaResults(
             half_lives.half_lives(conn, as_of),
             factors.factors(conn, as_of),
@@ -63,16 +130,41 @@ def pm_overrides(config: AsOfConfig, book: BookResource) -> dg.MaterializeResult
             regime_now(book, conn, known, as_of),
         )
         gains = gains_of(effectiveness.results(conn, as_of), settings, as_of)
-        published = build_overrides(
-            active, known, settings, as_of, book.now(), INTERVAL, meta=meta, gains=gains
+    interval = book.plan.interval("overrides") or _HOUR
+    content = build_overrides(
+        active, known, settings, as_of, book.now(), interval, meta=meta, gains=gains
+    )
+    return _Made(content, adjusted_edges(active, known, settings, as_of, meta), gains)
+
+
+def _expected(edges: Sequence[AdjustedEdge], least_r: float) -> list[str]:
+    return [edge.lesson.lesson_id for edge in edges if edge.why_withheld(least_r) is None]
+
+
+def _why_hold_back(conn: Conn, new: OverrideSet, settings: LearningConfig) -> str:
+    live = overrides.live(conn)
+    held = [earlier.content for earlier in overrides.held_back(conn)]
+    return why_hold_back(new, live.content if live else None, held, settings.most_changed_share)
+
+
+def _store(conn: Conn, content: OverrideSet, *, is_live: bool) -> int:
+    return overrides.publish(conn, content) if is_live else overrides.hold_back(conn, content)
+
+
+def _results(wrong: Sequence[Problem]) -> list[dg.AssetCheckResult]:
+    said = {name: [p.detail for p in wrong if p.check == name] for name in CHECKS}
+    return [
+        dg.AssetCheckResult(
+            check_name=name, passed=not details, description="; ".join(details[:3]) or "holds"
         )
-        set_id = overrides.publish(conn, published)
-    edges = adjusted_edges(active, known, settings, as_of, meta)
-    return dg.MaterializeResult(
-        metadata={
-            **of_overrides(published, set_id),
-            **of_gains(gains),
-            **of_withheld(edges, settings.min_edge_r),
-            **pictured(pictures.overrides(published.overrides)),
-        }
+        for name, details in said.items()
+    ]
+
+
+def _waits(why: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=NOT_TOO_MUCH,
+        passed=not why,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=why or "holds",
     )
