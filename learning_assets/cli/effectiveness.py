@@ -22,6 +22,7 @@ from learning_assets.core.judge import Difference, OverrideTotal, total_of, tota
 from learning_assets.core.walkforward import WeekResult
 from learning_assets.store.connection import Conn
 from learning_assets.store.effectiveness import results
+from learning_assets.store.overrides import live
 
 _SHOWN_OVERRIDES = 10
 
@@ -38,9 +39,10 @@ def effectiveness(book: BookOption = None, as_json: JsonOption = False) -> None:
 
 
 def gains_now(conn: Conn) -> Mapping[str, ModuleGain]:
-    """The gains that the next set will have."""
-    now = datetime.now(UTC)
-    return gains_of(results(conn, now), LearningConfig(), now)
+    """The gains as of the live set: a book of a file may have ended long ago."""
+    published = live(conn)
+    as_of = published.content.as_of if published else datetime.now(UTC)
+    return gains_of(results(conn, as_of), LearningConfig(), as_of)
 
 
 def gain_sentence(gains: Mapping[str, ModuleGain]) -> str:

@@ -29,6 +29,7 @@ from learning_assets.store.connection import Conn
 from learning_assets.store.settings import Settings
 
 if TYPE_CHECKING:
+    from learning_assets.core.events import EventTable
     from learning_assets.core.records import Lesson, OverrideSet
     from learning_assets.report import Contents, Feedback
 
@@ -75,6 +76,8 @@ def _write(out: Path, text: str) -> None:
 
 def _contents(conn: Conn, chosen: Settings, now: datetime) -> Contents:
     # The engine and the drawing take a second to import, and the other commands do without.
+    from learning_assets.core.config import LearningConfig
+    from learning_assets.core.events import from_frame
     from learning_assets.core.learn import DetectionLimit
     from learning_assets.pictures import MOST_DAYS
     from learning_assets.report import Contents
@@ -84,6 +87,9 @@ def _contents(conn: Conn, chosen: Settings, now: datetime) -> Contents:
         raise nothing_yet(chosen)
     published = live.content if live else None
     as_of = published.as_of if published else now
+    config = LearningConfig.model_validate({})
+    since = as_of - timedelta(days=config.look_back_days)
+    window = from_frame(events.events_frame(conn, as_of, since))
     states = {m: state for m in _MODULES if (state := lessons.module_state(conn, m)) is not None}
     limits = {m: state.summary.get("detection_limit") for m, state in states.items()}
     return Contents(
@@ -101,8 +107,8 @@ def _contents(conn: Conn, chosen: Settings, now: datetime) -> Contents:
         history=edge_history.edge_history(conn, as_of),
         half_lives=half_lives.half_lives(conn, as_of),
         factors=factors.factors(conn, as_of),
-        withheld=_withheld(conn, known, published) if published else (),
-        feedback=_feedback(conn, as_of, published),
+        withheld=_withheld(conn, known, published, window) if published else (),
+        feedback=_feedback(conn, as_of, published, window),
     )
 
 
@@ -111,16 +117,15 @@ def _source(conn: Conn) -> str:
     return "none" if found is None else f"{found.kind}: {found.location}"
 
 
-def _withheld(conn: Conn, known: Sequence[Lesson], published: OverrideSet) -> list[tuple[str, str]]:
+def _withheld(
+    conn: Conn, known: Sequence[Lesson], published: OverrideSet, window: EventTable
+) -> list[tuple[str, str]]:
     """The active lessons (ids) without an override in the live set, with the reasons."""
     from learning_assets.core.adjust import MetaResults, adjusted_edges
     from learning_assets.core.config import LearningConfig
-    from learning_assets.core.events import from_frame
     from learning_assets.core.regimes import Regime
 
     config, as_of = LearningConfig.model_validate({}), published.as_of
-    since = as_of - timedelta(days=config.look_back_days)
-    window = from_frame(events.events_frame(conn, as_of, since))
     meta = MetaResults(
         half_lives.half_lives(conn, as_of),
         factors.factors(conn, as_of),
@@ -141,17 +146,16 @@ def _regime(published: OverrideSet | None) -> str | None:
     return next((o.parts.get("regime_signature") for o in overrides), None)
 
 
-def _feedback(conn: Conn, as_of: datetime, published: OverrideSet | None) -> Feedback:
+def _feedback(
+    conn: Conn, as_of: datetime, published: OverrideSet | None, window: EventTable
+) -> Feedback:
     """What the regimes and the walk-forward taught up to that moment."""
     from learning_assets.core.config import LearningConfig
-    from learning_assets.core.events import from_frame
     from learning_assets.core.gain import gain_history
     from learning_assets.core.regime_weights import edges_by_regime
     from learning_assets.report import Feedback
 
     config = LearningConfig.model_validate({})
-    since = as_of - timedelta(days=config.look_back_days)
-    window = from_frame(events.events_frame(conn, as_of, since))
     weights = regime_weights.regime_weights(conn, as_of)
     weeks = effectiveness.results(conn, as_of)
     return Feedback(

@@ -17,6 +17,7 @@ from learning_assets.cli.show import override_rows, overrides_table
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.gain import ModuleGain, gains_of
 from learning_assets.core.judge import Difference, total_of
+from learning_assets.core.publication import why_hold_back
 from learning_assets.core.records import LessonStatus
 from learning_assets.sources.base import SourceSummary
 from learning_assets.sources.demo import Market
@@ -45,6 +46,7 @@ class RunReport:
     walk_forward: Difference
     seconds: Mapping[str, float]
     comparison: Comparison | None
+    held_back: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
         """The report for programs; `truth` only for the simulated market."""
@@ -66,6 +68,7 @@ class RunReport:
             "expected": self.expected,
             "gain": gain_document(self.gains),
             "walk_forward": asdict(self.walk_forward),
+            "held_back": self.held_back or None,
             "seconds": self.seconds,
         }
         truth = self.comparison
@@ -103,7 +106,16 @@ def report_of(
         total_of(judged, config),
         {asset: round(s, 3) for asset, s in seconds.items()},
         None if market is None else compare(market, as_of, stored, published),
+        _held_back(conn, config),
     )
+
+
+def _held_back(conn: Conn, config: LearningConfig) -> str:
+    """Why the newest set waits; empty where it is live."""
+    live, held = overrides.live(conn), [x.content for x in overrides.held_back(conn)]
+    if live is None or not held:
+        return ""
+    return why_hold_back(held[-1], live.content, held[:-1], config.most_changed_share)
 
 
 # --- for people ------------------------------------------------------------------------------
@@ -143,6 +155,7 @@ def _facts(report: RunReport) -> Table:
         "lessons": ", ".join(f"{n:,} {status}" for status, n in report.lessons.items()),
         "gain": gain_sentence(report.gains),
         "walk-forward": _walk_forward(report.walk_forward),
+        **({"held back": f"{report.held_back}; --force publishes"} if report.held_back else {}),
         "took": f"{sum(report.seconds.values()):.1f} s",
     }
     facts = Table.grid(padding=(0, 2))

@@ -6,7 +6,7 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -22,7 +22,7 @@ from learning_assets.sources.demo import MarketSettings, simulate, write_strands
 from learning_assets.store.books import recorded_revision
 from learning_assets.store.connection import connect, open_database
 from learning_assets.store.migrations import migrate
-from learning_assets.store.overrides import publish
+from learning_assets.store.overrides import live, publish
 from learning_assets.store.settings import Settings, settings
 
 CSV_HEAD = "trade_id,closed_at,rr,pattern_key,action_category,scope.chain\n"
@@ -233,6 +233,46 @@ def test_the_live_set_is_not_taken_back_in_time(
     assert "is live as of 2026-01-07" in back.err
     again = learning("lookup", "pm.a.b", "entry", "--book", book, "--json").document
     assert again["set_id"] == live["set_id"]
+
+
+def test_a_set_that_is_held_back_is_told_and_forced(
+    learning: Learning, tmp_path: Path, book: str
+) -> None:
+    options = ("run", "--trades", str(_csv(tmp_path / "x.csv")), "--book", book)
+    assert learning(*options, "--json").document["held_back"] is None
+    with connect(settings(os.environ, book)) as conn:
+        now = live(conn)
+        assert now is not None
+        strange = tuple(_override(k) for k in range(4))
+        publish(conn, replace(now.content, overrides=strange))
+    told = learning(*options)
+    assert told.code == 0
+    assert "held back" in told.out
+    assert "4 of 4 overrides would change" in " ".join(told.out.split())
+    forced = learning(*options, "--force", "--json").document
+    assert forced["held_back"] is None
+    assert forced["overrides"] == []
+
+
+def _override(k: int) -> Override:
+    key = GroupKey("pm", "pm.a.b", "entry")
+    state = DecayState.STABLE
+    return Override(key, (("k", str(k)),), 1.4, 0.8, 0.99, state, None, 50, 0.01, {})
+
+
+def test_an_unknown_plan_is_one_sentence_and_nothing_is_written(
+    learning: Learning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _csv(tmp_path / "x.csv")
+    for variable in ("LEARNING_PLAN", "LEARNING_META_LEARNERS"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "hourly")
+            for command in (("run", "--trades", str(path)), ("ui",)):
+                outcome = learning(*command)
+                assert outcome.code == 2
+                assert f"{variable}=hourly is unknown" in outcome.err
+                assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_moment_before_the_first_trade_is_refused(
