@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from learning_assets.defs.alerts import alerts
 from learning_assets.defs.assets.closed_trades import closed_trades
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
@@ -18,9 +19,17 @@ from learning_assets.defs.assets.override_effectiveness import override_effectiv
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.checks import NO_DAY_MISSING, asset_checks
+from learning_assets.defs.freshness import (
+    FRESHNESS,
+    Watched,
+    in_time_checks,
+    in_time_key,
+    watched_assets,
+    with_policies,
+)
 from learning_assets.defs.plans import Plan, chosen_plan
 from learning_assets.defs.resources import book_from_environment
-from learning_assets.defs.schedules import schedules_of, upkeep_schedules
+from learning_assets.defs.schedules import schedule_of, schedules_of, upkeep_schedules
 from learning_assets.defs.sensors import closings
 
 ASSETS = (
@@ -35,10 +44,21 @@ ASSETS = (
     pm_overrides,
 )
 
+LEARNED = [key for made in ASSETS if isinstance(made, dg.AssetsDefinition) for key in made.keys]
+
+IN_TIME = dg.AssetSelection.checks(*map(in_time_key, LEARNED))
+"""Looked at by a schedule of their own: what was just made is always in time."""
+
+
+def _only(*assets: dg.AssetsDefinition) -> dg.AssetSelection:
+    """The assets with the checks that go with them."""
+    return dg.AssetSelection.assets(*assets) - IN_TIME
+
+
 JOBS = (
     dg.define_asset_job(
         "events",
-        dg.AssetSelection.assets(pattern_trade_events) - dg.AssetSelection.checks(NO_DAY_MISSING),
+        _only(pattern_trade_events) - dg.AssetSelection.checks(NO_DAY_MISSING),
         description="Take in the closed trades of a day.",
     ),
     dg.define_asset_job(
@@ -47,42 +67,53 @@ JOBS = (
         description="Look whether a day of the source is missing; reads all of it.",
     ),
     dg.define_asset_job(
-        "lessons", [learning_lessons], description="Learn the lessons of a module."
+        "lessons", _only(learning_lessons), description="Learn the lessons of a module."
     ),
     dg.define_asset_job(
-        "edge_history", [learning_edge_history], description="Compute the edges of a week."
+        "edge_history", _only(learning_edge_history), description="Compute the edges of a week."
     ),
     dg.define_asset_job(
         "half_lives",
-        [learning_edge_history, lesson_half_lives],
+        _only(learning_edge_history, lesson_half_lives),
         description="Compute the edges of a week, and measure how fast edges wear out.",
     ),
     dg.define_asset_job(
-        "factors", [learning_latent_factors], description="Find the lessons that share a cause."
+        "factors",
+        _only(learning_latent_factors),
+        description="Find the lessons that share a cause.",
     ),
     dg.define_asset_job(
         "regime_weights",
-        [learning_regime_weights],
+        _only(learning_regime_weights),
         description="Learn which multiplier tells what in which market regime.",
     ),
     dg.define_asset_job(
         "effectiveness",
-        [override_effectiveness],
+        _only(override_effectiveness),
         description="Judge what was learned before a week by the trades opened in it.",
     ),
-    dg.define_asset_job("overrides", [pm_overrides], description="Publish the overrides."),
+    dg.define_asset_job("overrides", _only(pm_overrides), description="Publish the overrides."),
     dg.define_asset_job(
         "main",
-        [learning_lessons, pm_overrides],
+        _only(learning_lessons, pm_overrides),
         description=(
             "Learn the lessons of a module and publish the overrides. Events have partitions of "
             "their own, so the job `events` comes before."
         ),
     ),
+    dg.define_asset_job("freshness", IN_TIME, description="Look whether an asset is late."),
 )
 
 
-SENSORS = (closings,)
+SENSORS = (closings, alerts)
+
+
+def _checks(watched: Watched) -> list[dg.AssetChecksDefinition]:
+    return [*asset_checks(), *in_time_checks(LEARNED, watched)]
+
+
+def _upkeep() -> list[dg.ScheduleDefinition]:
+    return [*upkeep_schedules(), schedule_of(FRESHNESS)]
 
 
 def build_definitions(
@@ -104,11 +135,12 @@ def build_definitions(
         UserError: for an unknown plan.
     """
     chosen = chosen_plan(os.environ) if plan is None else plan
+    watched = watched_assets(chosen, jobs, assets)
     return dg.Definitions(
-        assets=assets,
-        asset_checks=asset_checks() if checks is None else checks,
+        assets=with_policies(assets, watched),
+        asset_checks=_checks(watched) if checks is None else checks,
         jobs=jobs,
-        schedules=[*schedules_of(chosen), *(upkeep_schedules() if upkeep is None else upkeep)],
+        schedules=[*schedules_of(chosen), *(_upkeep() if upkeep is None else upkeep)],
         sensors=sensors,
         resources={"book": book_from_environment()} if resources is None else resources,
         executor=executor,

@@ -18,26 +18,30 @@ from learning_assets.store.sources import current_source
 
 _DAY = timedelta(days=1)
 
+MISSING_DAYS = Planned(
+    "missing_days",
+    "missing_days",
+    "30 0 * * *",
+    _DAY,
+    Of.WHOLE,
+    "Look every night whether a day of the source is missing.",
+)
+"""The schedule of a check that reads the whole source."""
+
 
 def schedules_of(plan: Plan) -> list[dg.ScheduleDefinition]:
     """The schedules of a plan, which run by default."""
-    return [_schedule(planned) for planned in plan.schedules]
+    return [schedule_of(planned) for planned in plan.schedules]
 
 
 def upkeep_schedules() -> list[dg.ScheduleDefinition]:
     """The schedules that every plan has besides its own."""
-    look = Planned(
-        "missing_days",
-        "missing_days",
-        "30 0 * * *",
-        _DAY,
-        Of.WHOLE,
-        "Look every night whether a day of the source is missing.",
-    )
-    return [_schedule(look)]
+    return [schedule_of(MISSING_DAYS)]
 
 
-def _schedule(planned: Planned) -> dg.ScheduleDefinition:
+def schedule_of(planned: Planned) -> dg.ScheduleDefinition:
+    """The schedule, which runs by default."""
+
     @dg.schedule(
         planned.cron,
         name=planned.name,

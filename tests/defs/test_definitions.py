@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import environ
 
-from learning_assets.defs.build import ASSETS, build_definitions
+from learning_assets.defs.build import ASSETS, LEARNED, build_definitions
 from learning_assets.defs.partitions import (
     FIRST_WEEK,
     WEEKS,
@@ -106,7 +106,7 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
     jobs = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert jobs == {
         *("events", "lessons", "edge_history", "half_lives", "factors", "regime_weights"),
-        *("effectiveness", "missing_days"),
+        *("effectiveness", "missing_days", "freshness"),
         *("overrides", "main"),
     }
 
@@ -135,6 +135,7 @@ def test_the_checks_schedules_and_sensors(definitions: dg.Definitions) -> None:
         "pm_overrides.not_expired": True,
         "pm_overrides.complete": True,
         "pm_overrides.not_too_much_at_once": False,
+        **{f"{key.to_user_string()}.in_time": False for key in LEARNED},
     }
     schedules = {s.name: s.cron_schedule for s in definitions.schedules or ()}
     assert schedules == {
@@ -147,8 +148,9 @@ def test_the_checks_schedules_and_sensors(definitions: dg.Definitions) -> None:
         "factors": "0 3 * * 1",
         "walk_forward": "0 4 * * 1",
         "missing_days": "30 0 * * *",
+        "freshness": "45 * * * *",
     }
-    assert [s.name for s in definitions.sensors or ()] == ["closings"]
+    assert [s.name for s in definitions.sensors or ()] == ["closings", "alerts"]
 
 
 def test_the_definitions_load(definitions: dg.Definitions) -> None:
