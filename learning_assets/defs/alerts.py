@@ -1,5 +1,7 @@
 """The sensor that tells failures to a webhook: each one once, several of a look in one post.
 
+Runs that go on failing as they did are collected, and told together every hour.
+
 It reads the event log up to the newest event of its last look, so that an event that was numbered
 first and written last is not passed over. What it has told moves on only when the post arrived.
 """
@@ -8,9 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -33,6 +36,9 @@ INTERVAL_SECONDS = 30
 MOST_EVENTS = 200
 """Events of a kind in one look; what is beyond waits for the next one."""
 
+REPEATED_AFTER = timedelta(hours=1)
+"""Runs that fail as those of the last post did are told when it is so old."""
+
 LONGEST_TEXT = 1900
 """Discord takes 2,000 characters."""
 
@@ -45,7 +51,8 @@ class Cursor:
     """What the sensor remembers.
 
     `told` and `newest` are numbers of events: up to where everything was told, and the newest at
-    the last look. `since` is the first look. `failing` and `missing` are checks that were told.
+    the last look. `since` is the first look. `failing` and `missing` are checks that were told,
+    `runs` how the runs of the post at `posted` failed.
     """
 
     told: int
@@ -53,6 +60,16 @@ class Cursor:
     since: str
     failing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    posted: str | None = None
+
+    def is_repeated(self, news: Sequence[News], now: datetime) -> bool:
+        """Whether these tell nothing that a recent post did not tell."""
+        return (
+            self.posted is not None
+            and now - datetime.fromisoformat(self.posted) < REPEATED_AFTER
+            and all(item.kind is Kind.RUN and item.subject in self.runs for item in news)
+        )
 
     def to_text(self) -> str:
         """The cursor as Dagster keeps it."""
@@ -62,7 +79,8 @@ class Cursor:
 def cursor_of(text: str) -> Cursor:
     """The cursor that Dagster kept."""
     kept = json.loads(text)
-    return Cursor(**{**kept, **{name: tuple(kept[name]) for name in ("failing", "missing")}})
+    lists = {name: tuple(kept.get(name, ())) for name in ("failing", "missing", "runs")}
+    return Cursor(**{**kept, **lists})
 
 
 @dg.sensor(
@@ -86,14 +104,18 @@ def alerts(context: dg.SensorEvaluationContext, book: BookResource) -> dg.Sensor
         # Whoever sets the variable later does not want to read the failures of a year.
         said = "from now on failures are told" if webhook else f"{ALERT_VARIABLE} is not set"
         return _quiet(said, Cursor(newest, newest, now.isoformat()))
-    news, after = _look(context, cursor_of(context.cursor), newest, now)
+    cursor = cursor_of(context.cursor)
+    news, after = _look(context, cursor, newest, now)
     if not news:
         return _quiet("nothing went wrong", after)
+    if after.told == cursor.newest and cursor.is_repeated(news, now):
+        return _quiet(f"{len(news)} runs failed as before", replace(cursor, newest=newest))
     try:
         webhook.post(message(book.name, news))
     except UserError as error:
         return _quiet(f"{error}; {len(news)} to tell")
-    return _quiet(f"told {len(news)}", after)
+    runs = tuple(sorted({item.subject for item in news if item.kind is Kind.RUN}))
+    return _quiet(f"told {len(news)}", replace(after, runs=runs, posted=now.isoformat()))
 
 
 def _quiet(why: str, cursor: Cursor | None = None) -> dg.SensorResult:
@@ -114,13 +136,13 @@ def _look(
         instance, read, repository.job_names, origin.location_name if origin else None
     )
     news, failing = changes(
-        [n for n in ours if not n.check or n.subject in _subjects(keys)], cursor.failing
+        [n for n in ours if n.kind is Kind.RUN or n.subject in _subjects(keys)], cursor.failing
     )
     expected = [key for key in keys if key.name not in BY_THEMSELVES]
     gone = list(missing_checks(instance, expected, datetime.fromisoformat(cursor.since), now))
     news += [n for n in gone if n.subject not in cursor.missing]
     missing = tuple(sorted(n.subject for n in gone))
-    return news, Cursor(told, newest, cursor.since, failing, missing)
+    return news, replace(cursor, told=told, newest=newest, failing=failing, missing=missing)
 
 
 def _subjects(keys: Iterable[dg.AssetCheckKey]) -> set[str]:
@@ -175,23 +197,25 @@ def _document(book: str, news: News) -> dict[str, Any]:
 
 
 def _text(book: str, news: Sequence[News]) -> str:
+    """The news in lines, of what repeats the newest and how often."""
+    newest = {_words(item): item for item in news}
+    times = Counter(map(_words, news))
     lines = [f"learning, book {book}:"]
-    for i, item in enumerate(news):
-        line = _line(item)
+    for i, (words, item) in enumerate(newest.items()):
+        often = f" ({times[words]} times)" if times[words] > 1 else ""
+        line = f"• {item.at:%Y-%m-%d %H:%M} UTC {words}{often}"
         if sum(map(len, lines)) + len(lines) + len(line) > LONGEST_TEXT:
-            lines.append(f"… and {len(news) - i} more")
-            break
+            return "\n".join([*lines, f"… and {len(newest) - i} more"])
         lines.append(line)
     return "\n".join(lines)
 
 
-def _line(news: News) -> str:
+def _words(news: News) -> str:
     of = f" ({news.partition})" if news.partition else ""
-    at = f"{news.at:%Y-%m-%d %H:%M} UTC"
     if news.kind is Kind.RUN:
-        return f"• {at} the run of {news.job}{of} failed: {news.error}"
+        return f"the run of {news.job}{of} failed: {news.error}"
     what = f"the check {news.check} of {news.asset}"
     if news.passed:
-        return f"• {at} {what} holds again"
+        return f"{what} holds again"
     fails = "fails" if news.kind is Kind.CHECK else "is missing"
-    return f"• {at} {what}{of} {fails}: {news.error}"
+    return f"{what}{of} {fails}: {news.error}"

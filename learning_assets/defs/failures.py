@@ -16,7 +16,9 @@ import dagster as dg
 from dagster._core.events import JobFailureData  # no public name for these
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    AssetCheckExecutionRecord,
 )
+from dagster_shared.error import SerializableErrorInfo
 
 MISSING_AFTER = timedelta(minutes=15)
 """How long after a materialization its checks may still be under way."""
@@ -54,8 +56,8 @@ class News:
 
     @property
     def subject(self) -> str:
-        """The check that it is about; empty for a run."""
-        return f"{self.asset}.{self.check}" if self.check else ""
+        """The check that it is about; of a run, the job and how it failed."""
+        return f"{self.asset}.{self.check}" if self.check else f"{self.job}: {self.error}"
 
 
 def newest_event(instance: dg.DagsterInstance) -> int:
@@ -110,10 +112,14 @@ def _sentence(step: dg.DagsterEvent | None, otherwise: str) -> str:
         return _first_line(otherwise)
     if data.user_failure_data and data.user_failure_data.description:
         return _first_line(data.user_failure_data.description)
-    error = data.error
-    while error.cause:
+    return error_line(data.error)
+
+
+def error_line(error: SerializableErrorInfo | None) -> str:
+    """The first line of the error that caused all others."""
+    while error is not None and error.cause:
         error = error.cause
-    return _first_line(error.message)
+    return _first_line(error.message if error else "")
 
 
 def _first_line(text: str) -> str:
@@ -152,9 +158,13 @@ def missing_checks(
     now: datetime,
 ) -> Iterator[News]:
     """The checks that are missing now; materializations before `since` are let be."""
-    for key in checks:
-        made = _last_made(instance, key.asset_key, since, now - MISSING_AFTER)
-        if made is not None and _last_executed(instance, key) < made.timestamp:
+    keys = list(checks)
+    newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assets = {key.asset_key for key in keys}
+    last_made = {x: _last_made(instance, x, since, now - MISSING_AFTER) for x in assets}
+    for key in keys:
+        made = last_made[key.asset_key]
+        if made is not None and _executed_at(instance, key, newest.get(key)) < made.timestamp:
             at = datetime.fromtimestamp(made.timestamp, UTC)
             yield News(
                 Kind.MISSING_CHECK,
@@ -176,11 +186,16 @@ def _last_made(
     return next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
 
 
-def _last_executed(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> float:
-    [*records] = instance.event_log_storage.get_asset_check_execution_history(
-        key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
-    )
-    return records[0].event.timestamp if records and records[0].event else 0.0
+def _executed_at(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, newest: AssetCheckExecutionRecord | None
+) -> float:
+    """When a check gave its last result, 0 if it never did; the newest may have none yet."""
+    if newest is not None and newest.status not in COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES:
+        executed = instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+        )
+        newest = next(iter(executed), None)
+    return newest.event.timestamp if newest is not None and newest.event else 0.0
 
 
 def of_location(

@@ -23,6 +23,7 @@ from dagster._utils.schedules import get_latest_completed_cron_tick, get_next_cr
 from learning_assets.core.records import ClosedTrade
 from learning_assets.defs.alerts import alerts
 from learning_assets.defs.build import ASSETS, JOBS
+from learning_assets.defs.failures import error_line
 from learning_assets.defs.finding import Finding, State
 from learning_assets.defs.freshness import (
     FRESHNESS,
@@ -139,7 +140,7 @@ def _ill_parts(watch: Watch) -> Iterator[str]:
         if watch.now - at > HANGS_AFTER:
             yield f"its part {name} has given no sign since {_time(at)}"
         elif errors:
-            yield f"its part {name}: {_first_line(errors[0].message)}"
+            yield f"its part {name}: {error_line(errors[0])}"
 
 
 def _schedule(watch: Watch, planned: Planned) -> tuple[State, str]:
@@ -156,8 +157,7 @@ def _schedule(watch: Watch, planned: Planned) -> tuple[State, str]:
     if tick is None:
         return State.OK, f"no tick yet, the first is {_time(following)}"
     if tick.status is TickStatus.FAILURE:
-        said = _first_line(tick.error.message) if tick.error else "it says no more"
-        return State.FAILED, f"the tick of {_time(_at(tick))} failed: {said}"
+        return State.FAILED, f"the tick of {_time(_at(tick))} failed: {error_line(tick.error)}"
     if tick.status is TickStatus.SKIPPED:
         return State.OK, f"the tick of {_time(_at(tick))} did nothing: {tick.skip_reason}"
     ended = _last_run(watch, planned)
@@ -236,8 +236,7 @@ def _looked(watch: Watch, state: InstigatorState | None) -> tuple[State, str]:
         return State.SKIPPED, "has not looked yet"
     age = watch.now - _at(tick)
     if tick.status is TickStatus.FAILURE:
-        said = _first_line(tick.error.message) if tick.error else "it says no more"
-        return State.FAILED, f"its look of {_time(_at(tick))} failed: {said}"
+        return State.FAILED, f"its look of {_time(_at(tick))} failed: {error_line(tick.error)}"
     if age > BEHIND_AFTER:
         return State.FAILED, f"has not looked since {_time(_at(tick))}"
     return State.OK, f"looked {_age(age)} ago"
@@ -291,7 +290,3 @@ def _time(at: datetime) -> str:
 def _age(age: timedelta) -> str:
     seconds = max(age.total_seconds(), 0.0)
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "no message")

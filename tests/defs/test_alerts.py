@@ -230,10 +230,35 @@ def test_while_the_hook_is_away_nothing_is_lost_and_nothing_piles_up(
     assert "LEARNING_ALERT_URL refuses (HTTP 503)" in said
     assert hook.posts == []
     hook.status = 200
-    daemon.ticks(3)
+    daemon.ticks(2)
+    daemon.minutes_later = 61
+    daemon.ticks(2)
     assert [len(post["failures"]) for post in hook.posts] == [1, 2]
     assert len({f["run_id"] for post in hook.posts for f in post["failures"]}) == 3
     assert daemon.ticks() == ["nothing went wrong"] * 2
+
+
+def test_runs_that_go_on_failing_are_told_together_every_hour(hook: Hook, daemon: Daemon) -> None:
+    daemon.tick()
+    daemon.run("smash")
+    daemon.ticks()
+    for _ in range(3):
+        daemon.run("smash")
+        daemon.minutes_later += 10
+        daemon.ticks()
+    assert daemon.tick() == "3 runs failed as before"
+    assert [len(post["failures"]) for post in hook.posts] == [1]
+    WORLD.is_away = True
+    daemon.run("learn", "pm")
+    daemon.ticks()
+    assert [len(post["failures"]) for post in hook.posts] == [1, 4]
+    assert "the run of smash failed: ValueError: no such thing (3 times)" in hook.posts[1]["text"]
+    daemon.run("smash")
+    assert daemon.ticks()[-1] == "1 runs failed as before"
+    daemon.minutes_later += 60
+    daemon.ticks()
+    assert [len(post["failures"]) for post in hook.posts] == [1, 4, 1]
+    assert len({f["run_id"] for post in hook.posts for f in post["failures"]}) == 6
 
 
 def test_what_waits_is_told_in_bounded_posts(
@@ -243,7 +268,9 @@ def test_what_waits_is_told_in_bounded_posts(
     daemon.tick()
     for _ in range(9):
         daemon.run("smash")
-    daemon.ticks(6)
+    for _ in range(6):
+        daemon.minutes_later += 61
+        daemon.tick()
     assert [len(post["failures"]) for post in hook.posts] == [4, 4, 1]
     assert len({f["run_id"] for post in hook.posts for f in post["failures"]}) == 9
 
@@ -347,7 +374,7 @@ def test_the_address_is_in_no_representation() -> None:
 
 def test_a_long_message_is_cut_and_the_document_is_whole() -> None:
     at = datetime(2026, 6, 1, tzinfo=UTC)
-    news = [News(Kind.RUN, at, event=i, job="learn", error="x" * 200) for i in range(50)]
+    news = [News(Kind.RUN, at, event=i, job="learn", error=f"{i} " * 60) for i in range(50)]
     made = message("main", news)
     assert len(made["text"]) <= LONGEST_TEXT + 20
     assert made["text"].endswith("more")

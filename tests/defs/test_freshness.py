@@ -30,6 +30,7 @@ from learning_assets.defs.freshness import (
     deadline,
     dues_at,
     grace,
+    last_materialized,
     late,
     policy_of,
     schedule_starts,
@@ -38,6 +39,7 @@ from learning_assets.defs.freshness import (
 )
 from learning_assets.defs.plans import PLANS, Of, Plan, Planned
 from learning_assets.defs.resources import BookResource
+from learning_assets.store.settings import Settings
 
 HOURLY = {
     "pattern_trade_events": ("*/5 * * * *", 5),
@@ -244,13 +246,34 @@ def test_an_asset_that_no_schedule_runs_is_never_late(look: Look) -> None:
 
 
 def test_a_quiet_weekend_stays_green(instance: dg.DagsterInstance, look: Look) -> None:
-    """Ticks without news materialize all the same: see `unchanged` in the tests of the assets."""
     for hour in range(48):
         for minute, key in ((8.2, "pm"), (9.2, "dm")):
             report(instance, "learning_lessons", SATURDAY + minutes(60 * hour + minute), key)
     at = MONDAY + minutes(5)
     assert state(instance, "learning_lessons", PLANS["hybrid"], at) is FreshnessState.PASS
     assert look("learning_lessons", at)[0]
+
+
+def test_a_tick_without_news_materializes_all_the_same(
+    instance: dg.DagsterInstance, book: Settings, server_env: Mapping[str, str]
+) -> None:
+    job = build_definitions(resources={"book": BookResource(name=book.book)}).resolve_job_def(
+        "lessons"
+    )
+    asset, times = dg.AssetKey("learning_lessons"), []
+    with environ(dict(server_env)):
+        for _ in range(2):
+            done = job.execute_in_process(instance=instance, partition_key="dm")
+            times.append(last_materialized(instance, asset, "dm"))
+    [made] = done.asset_materializations_for_node("learning_lessons")
+    assert made.metadata["unchanged"].value is True
+    first, second = times
+    assert first is not None
+    assert second is not None
+    assert first < second
+    often = Planned("often", "lessons", "* * * * *", minutes(1), Of.DM, "")
+    assert list(late(instance, asset, [often], second + minutes(1))) == []
+    assert list(late(instance, asset, [often], second + minutes(3)))
 
 
 def test_the_first_tick_of_a_day_asks_for_the_day_before_too() -> None:
