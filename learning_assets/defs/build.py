@@ -18,6 +18,7 @@ from learning_assets.defs.assets.override_effectiveness import override_effectiv
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.checks import NO_DAY_MISSING, asset_checks
+from learning_assets.defs.housekeeping import housekeeping
 from learning_assets.defs.plans import Plan, chosen_plan
 from learning_assets.defs.resources import book_from_environment
 from learning_assets.defs.schedules import schedules_of, upkeep_schedules
@@ -46,6 +47,7 @@ JOBS = (
         dg.AssetSelection.checks(NO_DAY_MISSING),
         description="Look whether a day of the source is missing; reads all of it.",
     ),
+    housekeeping,
     dg.define_asset_job(
         "lessons", [learning_lessons], description="Learn the lessons of a module."
     ),

@@ -34,7 +34,15 @@ def upkeep_schedules() -> list[dg.ScheduleDefinition]:
         Of.WHOLE,
         "Look every night whether a day of the source is missing.",
     )
-    return [_schedule(look)]
+    clean = Planned(
+        "housekeeping",
+        "housekeeping",
+        "45 0 * * *",
+        _DAY,
+        Of.WHOLE,
+        "Delete old runs from Dagster's history every night.",
+    )
+    return [_schedule(look), _schedule(clean)]
 
 
 def _schedule(planned: Planned) -> dg.ScheduleDefinition:
