@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from learning_assets.defs.plans import Of, Plan, Planned
+from learning_assets.defs.plans import UPKEEP, Of, Plan, Planned
 from learning_assets.defs.resources import BookResource
 from learning_assets.errors import UserError
 from learning_assets.store.sources import current_source
@@ -26,23 +26,7 @@ def schedules_of(plan: Plan) -> list[dg.ScheduleDefinition]:
 
 def upkeep_schedules() -> list[dg.ScheduleDefinition]:
     """The schedules that every plan has besides its own."""
-    look = Planned(
-        "missing_days",
-        "missing_days",
-        "30 0 * * *",
-        _DAY,
-        Of.WHOLE,
-        "Look every night whether a day of the source is missing.",
-    )
-    clean = Planned(
-        "housekeeping",
-        "housekeeping",
-        "45 0 * * *",
-        _DAY,
-        Of.WHOLE,
-        "Delete old runs from Dagster's history every night.",
-    )
-    return [_schedule(look), _schedule(clean)]
+    return [_schedule(planned) for planned in UPKEEP]
 
 
 def _schedule(planned: Planned) -> dg.ScheduleDefinition:
