@@ -17,6 +17,7 @@ import typer
 from learning_assets.cli.book import reset
 from learning_assets.cli.doctor import doctor
 from learning_assets.cli.effectiveness import effectiveness
+from learning_assets.cli.plan import plan
 from learning_assets.cli.report import report
 from learning_assets.cli.run import run
 from learning_assets.cli.show import lessons, lookup, overrides
@@ -47,7 +48,7 @@ def _everywhere(
         os.environ[DEBUG_VARIABLE] = "1"
 
 
-_COMMANDS = (run, ui, overrides, lessons, lookup, effectiveness, report, doctor, reset)
+_COMMANDS = (run, ui, overrides, lessons, lookup, effectiveness, report, plan, doctor, reset)
 for command in _COMMANDS:
     app.command()(command)
 

@@ -20,16 +20,16 @@ from learning_assets.defs.assets.pattern_trade_events import pattern_trade_event
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.checks import NO_DAY_MISSING, asset_checks
 from learning_assets.defs.freshness import (
-    FRESHNESS,
     Watched,
     in_time_checks,
     in_time_key,
     watched_assets,
     with_policies,
 )
+from learning_assets.defs.housekeeping import housekeeping
 from learning_assets.defs.plans import Plan, chosen_plan
 from learning_assets.defs.resources import book_from_environment
-from learning_assets.defs.schedules import schedule_of, schedules_of, upkeep_schedules
+from learning_assets.defs.schedules import schedules_of, upkeep_schedules
 from learning_assets.defs.sensors import closings
 
 ASSETS = (
@@ -66,6 +66,7 @@ JOBS = (
         dg.AssetSelection.checks(NO_DAY_MISSING),
         description="Look whether a day of the source is missing; reads all of it.",
     ),
+    housekeeping,
     dg.define_asset_job(
         "lessons", _only(learning_lessons), description="Learn the lessons of a module."
     ),
@@ -112,10 +113,6 @@ def _checks(watched: Watched) -> list[dg.AssetChecksDefinition]:
     return [*asset_checks(), *in_time_checks(LEARNED, watched)]
 
 
-def _upkeep() -> list[dg.ScheduleDefinition]:
-    return [*upkeep_schedules(), schedule_of(FRESHNESS)]
-
-
 def build_definitions(
     *,
     assets: Sequence[Any] = ASSETS,
@@ -140,7 +137,7 @@ def build_definitions(
         assets=with_policies(assets, watched),
         asset_checks=_checks(watched) if checks is None else checks,
         jobs=jobs,
-        schedules=[*schedules_of(chosen), *(_upkeep() if upkeep is None else upkeep)],
+        schedules=[*schedules_of(chosen), *(upkeep_schedules() if upkeep is None else upkeep)],
         sensors=sensors,
         resources={"book": book_from_environment()} if resources is None else resources,
         executor=executor,

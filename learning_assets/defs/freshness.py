@@ -22,16 +22,6 @@ from learning_assets.defs.schedules import partitions_at
 IN_TIME = "in_time"
 """The name of the check, which every learned asset has."""
 
-FRESHNESS = Planned(
-    "freshness",
-    "freshness",
-    "45 * * * *",
-    timedelta(hours=1),
-    Of.WHOLE,
-    "Look every hour whether an asset is late.",
-)
-"""The schedule that looks, in every plan."""
-
 _LONGEST_GRACE = timedelta(minutes=30)
 _MINUTE = timedelta(minutes=1)
 _OF_A_PERIOD = (Of.YESTERDAY, Of.LAST_WEEK)

@@ -234,11 +234,15 @@ def stop(children: Sequence[Child]) -> None:
 
 
 def _family(pid: int) -> list[psutil.Process]:
+    """The processes of a child's session: those of runs live on when their code server died."""
+    return [process for process in psutil.process_iter() if _session(process.pid) == pid]
+
+
+def _session(pid: int) -> int | None:
     try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def _kill(process: psutil.Process) -> None:

@@ -143,6 +143,23 @@ PLANS: Mapping[str, Plan] = {
 """The plans by name, as the design has them."""
 
 
+UPKEEP = (
+    Planned(
+        "missing_days", "missing_days", "30 0 * * *", _DAY, Of.WHOLE,
+        "Look every night whether a day of the source is missing.",
+    ),
+    Planned(
+        "freshness", "freshness", "45 * * * *", _HOUR, Of.WHOLE,
+        "Look every hour whether an asset is late.",
+    ),
+    Planned(
+        "housekeeping", "housekeeping", "45 0 * * *", _DAY, Of.WHOLE,
+        "Delete old runs from Dagster's history every night.",
+    ),
+)  # fmt: skip
+"""What every plan has besides its own schedules."""
+
+
 def meta_learners_on(env: Mapping[str, str]) -> bool:
     """Whether the meta-learners run and count: unless `LEARNING_META_LEARNERS` is off.
 

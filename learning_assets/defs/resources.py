@@ -15,7 +15,7 @@ import dagster as dg
 from learning_assets.core.config import LearningConfig
 from learning_assets.defs.opening import is_live, learned_as_of
 from learning_assets.defs.plans import Plan, chosen_plan, meta_learners_on
-from learning_assets.errors import UserError
+from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.store import connection
 from learning_assets.store.connection import Conn
 from learning_assets.store.events import days
@@ -23,6 +23,11 @@ from learning_assets.store.settings import MAIN_BOOK, Settings, settings
 from learning_assets.store.sources import BookSource, current_source
 
 BOOK_VARIABLE = "LEARNING_BOOK"
+
+RETRIES = dg.RetryPolicy(
+    max_retries=4, delay=4, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+"""How often a run tries again when a database is away: after about 4, 12, 28 and 60 seconds."""
 
 
 class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic in the value given
@@ -96,8 +101,26 @@ def book_from_environment() -> BookResource:
 
 @contextmanager
 def clear_failures() -> Iterator[None]:
-    """Turn bad input into a failure with one sentence, which nobody retries."""
+    """Turn bad input into a failure with one sentence, which nobody retries.
+
+    A database that is away is waited for, by `RETRIES`, before it is such a failure. A policy on
+    the assets themselves would do the same for mistakes in the code, which no waiting mends.
+    """
     try:
         yield
+    except DatabaseAwayError as error:
+        tried = _tries_before()
+        if tried is not None and tried < RETRIES.max_retries:
+            wait = RETRIES.calculate_delay(tried + 1)
+            raise dg.RetryRequested(RETRIES.max_retries, wait) from error
+        raise dg.Failure(description=str(error), allow_retries=False) from error
     except UserError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _tries_before() -> int | None:
+    """How often the step under way was tried before; None outside a run."""
+    try:
+        return dg.OpExecutionContext.get().retry_number
+    except dg.DagsterError:
+        return None

@@ -17,6 +17,7 @@ import dagster as dg
 from learning_assets.core.history import WEEK
 from learning_assets.defs.build import build_definitions
 from learning_assets.defs.instance import instance_of
+from learning_assets.defs.launcher import process_tags
 from learning_assets.defs.resources import BookResource
 from learning_assets.errors import UserError
 from learning_assets.store.settings import Settings
@@ -90,7 +91,7 @@ class MainJob:
             self.definitions.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 partition_key=partition,
-                tags=tags or {},
+                tags={**process_tags(), **(tags or {})},
                 run_config={
                     "ops": {name: {"config": values} for name, values in config.items()},
                     **_QUIET,

@@ -11,37 +11,25 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from learning_assets.defs.plans import Of, Plan, Planned
+from learning_assets.defs.plans import UPKEEP, Of, Plan, Planned
 from learning_assets.defs.resources import BookResource
 from learning_assets.errors import UserError
 from learning_assets.store.sources import current_source
 
 _DAY = timedelta(days=1)
 
-MISSING_DAYS = Planned(
-    "missing_days",
-    "missing_days",
-    "30 0 * * *",
-    _DAY,
-    Of.WHOLE,
-    "Look every night whether a day of the source is missing.",
-)
-"""The schedule of a check that reads the whole source."""
-
 
 def schedules_of(plan: Plan) -> list[dg.ScheduleDefinition]:
     """The schedules of a plan, which run by default."""
-    return [schedule_of(planned) for planned in plan.schedules]
+    return [_schedule(planned) for planned in plan.schedules]
 
 
 def upkeep_schedules() -> list[dg.ScheduleDefinition]:
     """The schedules that every plan has besides its own."""
-    return [schedule_of(MISSING_DAYS)]
+    return [_schedule(planned) for planned in UPKEEP]
 
 
-def schedule_of(planned: Planned) -> dg.ScheduleDefinition:
-    """The schedule, which runs by default."""
-
+def _schedule(planned: Planned) -> dg.ScheduleDefinition:
     @dg.schedule(
         planned.cron,
         name=planned.name,

@@ -26,7 +26,6 @@ from learning_assets.defs.build import ASSETS, JOBS
 from learning_assets.defs.failures import error_line
 from learning_assets.defs.finding import Finding, State
 from learning_assets.defs.freshness import (
-    FRESHNESS,
     dues_at,
     grace,
     last_materialized,
@@ -35,8 +34,7 @@ from learning_assets.defs.freshness import (
     watched_assets,
 )
 from learning_assets.defs.opening import is_live, open_source
-from learning_assets.defs.plans import Plan, Planned
-from learning_assets.defs.schedules import MISSING_DAYS
+from learning_assets.defs.plans import UPKEEP, Plan, Planned
 from learning_assets.defs.sensors import closings, cursor_of, ranges
 from learning_assets.defs.webhook import ALERT_VARIABLE
 from learning_assets.errors import UserError
@@ -107,7 +105,7 @@ def look(watch: Watch) -> Iterator[Finding]:
         for name in ("schedules", "freshness", "sensors"):
             yield Finding(name, State.SKIPPED, "off with the daemon")
         return
-    for planned in (*watch.plan.schedules, MISSING_DAYS, FRESHNESS):
+    for planned in (*watch.plan.schedules, *UPKEEP):
         yield Finding(f"schedule.{planned.name}", *_schedule(watch, planned))
     for asset, schedules in watched_assets(watch.plan, JOBS, ASSETS).items():
         yield Finding(f"freshness.{asset.to_user_string()}", *_freshness(watch, asset, schedules))

@@ -20,7 +20,7 @@ from psycopg.rows import tuple_row
 
 from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeReading, RejectedRow
 from learning_assets.core.scope import is_known_after_entry, normalise_value
-from learning_assets.errors import UserError
+from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.sources import parse
 from learning_assets.sources.base import Changes, SourceSummary
 from learning_assets.sources.parse import RowError
@@ -299,12 +299,17 @@ class StrandsSource:
                 yield conn
         except psycopg.errors.InsufficientPrivilege:
             raise UserError(self._not_permitted()) from None
+        except psycopg.OperationalError as error:
+            raise DatabaseAwayError(self._unreadable(error)) from None
         except psycopg.Error as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise UserError(
-                f"the strands in {self.location} cannot be read ({reason}): check the database"
-                " in LEARNING_STRANDS_URL and the table"
-            ) from None
+            raise UserError(self._unreadable(error)) from None
+
+    def _unreadable(self, error: psycopg.Error) -> str:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return (
+            f"the strands in {self.location} cannot be read ({reason}): check the database"
+            " in LEARNING_STRANDS_URL and the table"
+        )
 
     def _connection(self) -> AbstractContextManager[Connection[Any]]:
         if not isinstance(self.connect, str):

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from learning_assets.errors import UserError
+from learning_assets.errors import DatabaseAwayError
 from learning_assets.store.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -26,13 +26,14 @@ def open_database(url: str, named: str) -> Conn:
     """A connection in autocommit mode, times in UTC; `named` says in errors whose address it is.
 
     Raises:
-        UserError: where the server does not answer in time or refuses; never with the password.
+        DatabaseAwayError: where the server does not answer in time or refuses; never with the
+            password.
     """
     try:
         # Server-side prepared statements do not survive a connection pooler.
         conn = psycopg.connect(_with_timeout(url), autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
-        raise UserError(_no_answer(url, named, str(error))) from None
+        raise DatabaseAwayError(_no_answer(url, named, str(error))) from None
     conn.execute("SET TIME ZONE 'UTC'")
     return conn
 
@@ -47,14 +48,18 @@ def _no_answer(url: str, named: str, message: str) -> str:
     parts = conninfo_to_dict(url)
     port = f":{parts['port']}" if parts.get("port") else ""
     where = f"{parts.get('host', 'localhost')}{port}/{parts.get('dbname', '')}"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    reason = lines[0] if lines else "no reason given"
+    reason = _first_line(message)
     if parts.get("password"):
         reason = reason.replace(str(parts["password"]), "***")
     return (
         f"the database of {named} at {where} does not answer ({reason}): check that the server "
         "runs, and the address, user and password"
     )
+
+
+def _first_line(message: str) -> str:
+    lines = (line.strip() for line in message.splitlines())
+    return next((line for line in lines if line), "no reason given")
 
 
 def database_name(settings: Settings) -> str:
@@ -70,11 +75,17 @@ def connect(settings: Settings) -> Iterator[Conn]:
     inside `with conn.transaction():`.
 
     Raises:
-        UserError: where the database does not answer.
+        DatabaseAwayError: where the database does not answer, or stops in the middle.
     """
-    with open_database(settings.learning_url, database_name(settings)) as conn:
-        conn.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(settings.schema)))
-        yield conn
+    try:
+        with open_database(settings.learning_url, database_name(settings)) as conn:
+            conn.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(settings.schema)))
+            yield conn
+    except psycopg.OperationalError as error:
+        raise DatabaseAwayError(
+            f"a database stopped in the middle of the work ({_first_line(str(error))}): nothing "
+            "is half written, so check that the server runs and try again"
+        ) from error
 
 
 def table_lock(conn: Conn, name: str) -> None:

@@ -342,6 +342,19 @@ def events_frame(conn: Conn, before: datetime, since: datetime | None = None) ->
     return frame
 
 
+def closings(conn: Conn, since: datetime, until: datetime) -> list[tuple[str, datetime, datetime]]:
+    """Module, closing time and time of writing of each trade with actions of the module.
+
+    Those that closed in since … until (its end not included), in order of closing.
+    """
+    query = (
+        "SELECT module, closed_at, min(ingested_at) FROM pattern_trade_events "
+        "WHERE closed_at >= %s AND closed_at < %s GROUP BY trade_id, module, closed_at "
+        "ORDER BY closed_at, trade_id, module"
+    )
+    return list(conn.execute(query, [since, until]))
+
+
 def events_digest(conn: Conn, before: datetime) -> str:
     """Digest of the content of all trades that closed before `before`, however they came in."""
     row = conn.execute(

@@ -138,6 +138,14 @@ def published_set(conn: Conn, set_id: int) -> PublishedSet | None:
     return None if row is None else _published(*row)
 
 
+def live_sets(conn: Conn, since: datetime, until: datetime) -> list[PublishedSet]:
+    """The sets that were live at some time in since … until (its end not included), in order."""
+    query = _SELECT_SETS + (
+        "WHERE live_from < %s AND coalesce(live_to, 'infinity') > %s ORDER BY live_from, set_id"
+    )
+    return [_published(*row) for row in conn.execute(query, [until, since])]
+
+
 def _published(
     set_id: int,
     live_from: datetime | None,

@@ -106,7 +106,7 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
     jobs = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert jobs == {
         *("events", "lessons", "edge_history", "half_lives", "factors", "regime_weights"),
-        *("effectiveness", "missing_days", "freshness"),
+        *("effectiveness", "missing_days", "freshness", "housekeeping"),
         *("overrides", "main"),
     }
 
@@ -149,6 +149,7 @@ def test_the_checks_schedules_and_sensors(definitions: dg.Definitions) -> None:
         "walk_forward": "0 4 * * 1",
         "missing_days": "30 0 * * *",
         "freshness": "45 * * * *",
+        "housekeeping": "45 0 * * *",
     }
     assert [s.name for s in definitions.sensors or ()] == ["closings", "alerts"]
 

@@ -1,0 +1,79 @@
+"""The nightly job that keeps Dagster's own history small: it deletes old runs and their events.
+
+What must stay is decided in `store.housekeeping`; ticks are purged by the daemon, as `retention`
+of `dagster.yaml` says.
+"""
+
+import os
+from datetime import datetime, timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.errors import UserError
+from learning_assets.store.housekeeping import forget_checks, history, history_bytes, old_runs
+
+KEEP_VARIABLE = "LEARNING_KEEP_RUNS_DAYS"
+DEFAULT_KEEP_DAYS = 14
+MOST_OF_JOB = 1000
+"""Runs of one job beyond this number go however young they are: some sensors start thousands."""
+
+MOST_RUNS, RUNS_AT_ONCE = 10_000, 200
+
+
+class HousekeepingConfig(dg.Config):
+    """Options of one run."""
+
+    keep_days: int | None = Field(
+        default=None, ge=1, description="Days for which runs are kept; by default as configured."
+    )
+
+
+def keep_days(given: str | None) -> int:
+    """For how many days runs are kept: `LEARNING_KEEP_RUNS_DAYS`, 14 by default.
+
+    Raises:
+        UserError: for what is no number of days.
+    """
+    if not given:
+        return DEFAULT_KEEP_DAYS
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"{KEEP_VARIABLE}={given} is no number of days: give a whole one from 1 on")
+    return int(given)
+
+
+@dg.op(description="Deletes old runs that no state of an asset or check rests on.")
+def delete_old_runs(
+    context: dg.OpExecutionContext, config: HousekeepingConfig, book: BookResource
+) -> None:
+    """Delete them, some at a time and at most `MOST_RUNS`; what is left waits for tomorrow."""
+    with clear_failures():
+        days = config.keep_days or keep_days(os.environ.get(KEEP_VARIABLE))
+        deleted = delete_runs(context.instance, book, book.now() - timedelta(days=days))
+        with history(book.settings) as conn:
+            size = history_bytes(conn)
+    context.add_output_metadata({"runs deleted": deleted, "days kept": days, "bytes now": size})
+
+
+def delete_runs(instance: dg.DagsterInstance, book: BookResource, before: datetime) -> int:
+    """Delete runs that ended before a moment, and surplus ones of a job; return how many."""
+    with history(book.settings) as conn:
+        found = old_runs(conn, before, MOST_OF_JOB, MOST_RUNS)
+        for at in range(0, len(found), RUNS_AT_ONCE):
+            some = found[at : at + RUNS_AT_ONCE]
+            # In this order: a run that is still there is found again tomorrow.
+            forget_checks(conn, some)
+            for name in some:
+                instance.compute_log_manager.delete_logs(prefix=[name])
+                instance.delete_run(name)
+    return len(found)
+
+
+@dg.job(
+    description="Delete old runs from Dagster's history, so that a year of ticks stays small.",
+    executor_def=dg.in_process_executor,
+)
+def housekeeping() -> None:
+    """The nightly job."""
+    delete_old_runs()
