@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from learning_assets.defs.about import with_about
 from learning_assets.defs.assets.closed_trades import closed_trades
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
@@ -18,6 +19,7 @@ from learning_assets.defs.assets.override_effectiveness import override_effectiv
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.checks import NO_DAY_MISSING, asset_checks
+from learning_assets.defs.owners import owners_of
 from learning_assets.defs.plans import Plan, chosen_plan
 from learning_assets.defs.resources import book_from_environment
 from learning_assets.defs.schedules import schedules_of, upkeep_schedules
@@ -39,7 +41,7 @@ JOBS = (
     dg.define_asset_job(
         "events",
         dg.AssetSelection.assets(pattern_trade_events) - dg.AssetSelection.checks(NO_DAY_MISSING),
-        description="Take in the closed trades of a day.",
+        description="Take in the trades that closed on a day, or on several.",
     ),
     dg.define_asset_job(
         "missing_days",
@@ -47,18 +49,27 @@ JOBS = (
         description="Look whether a day of the source is missing; reads all of it.",
     ),
     dg.define_asset_job(
-        "lessons", [learning_lessons], description="Learn the lessons of a module."
+        "lessons",
+        [learning_lessons],
+        description=(
+            "Learn the lessons of a module (pm or dm); on demand with thresholds of your own, "
+            "which count for that run."
+        ),
     ),
     dg.define_asset_job(
-        "edge_history", [learning_edge_history], description="Compute the edges of a week."
+        "edge_history",
+        [learning_edge_history],
+        description="Compute what each lesson earned in a week.",
     ),
     dg.define_asset_job(
         "half_lives",
         [learning_edge_history, lesson_half_lives],
-        description="Compute the edges of a week, and measure how fast edges wear out.",
+        description="Compute what each lesson earned in a week, and how fast edges wear out.",
     ),
     dg.define_asset_job(
-        "factors", [learning_latent_factors], description="Find the lessons that share a cause."
+        "factors",
+        [learning_latent_factors],
+        description="Find the lessons that mean much the same trades, and so share a cause.",
     ),
     dg.define_asset_job(
         "regime_weights",
@@ -70,7 +81,11 @@ JOBS = (
         [override_effectiveness],
         description="Judge what was learned before a week by the trades opened in it.",
     ),
-    dg.define_asset_job("overrides", [pm_overrides], description="Publish the overrides."),
+    dg.define_asset_job(
+        "overrides",
+        [pm_overrides],
+        description="Publish the overrides that the trading bot reads.",
+    ),
     dg.define_asset_job(
         "main",
         [learning_lessons, pm_overrides],
@@ -88,6 +103,7 @@ SENSORS = (closings,)
 def build_definitions(
     *,
     assets: Sequence[Any] = ASSETS,
+    owners: Sequence[str] | None = None,
     jobs: Sequence[Any] = JOBS,
     checks: Sequence[Any] | None = None,
     plan: Plan | None = None,
@@ -98,14 +114,16 @@ def build_definitions(
 ) -> dg.Definitions:
     """The definitions of the project.
 
-    The book is that of `LEARNING_BOOK`, the plan that of `LEARNING_PLAN` unless given.
+    The book is that of `LEARNING_BOOK`; the plan that of `LEARNING_PLAN` and the owners those of
+    `LEARNING_OWNERS` unless given.
 
     Raises:
-        UserError: for an unknown plan.
+        UserError: for an unknown plan, or an owner that is none.
     """
     chosen = chosen_plan(os.environ) if plan is None else plan
+    owned_by = owners_of(os.environ) if owners is None else owners
     return dg.Definitions(
-        assets=assets,
+        assets=with_about(assets, owned_by),
         asset_checks=asset_checks() if checks is None else checks,
         jobs=jobs,
         schedules=[*schedules_of(chosen), *(upkeep_schedules() if upkeep is None else upkeep)],
