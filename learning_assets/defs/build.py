@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from learning_assets.defs.about import with_about
 from learning_assets.defs.alerts import alerts
 from learning_assets.defs.assets.closed_trades import closed_trades
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
@@ -27,6 +28,7 @@ from learning_assets.defs.freshness import (
     with_policies,
 )
 from learning_assets.defs.housekeeping import housekeeping
+from learning_assets.defs.owners import owners_of
 from learning_assets.defs.plans import Plan, chosen_plan
 from learning_assets.defs.resources import book_from_environment
 from learning_assets.defs.schedules import schedules_of, upkeep_schedules
@@ -59,7 +61,7 @@ JOBS = (
     dg.define_asset_job(
         "events",
         _only(pattern_trade_events) - dg.AssetSelection.checks(NO_DAY_MISSING),
-        description="Take in the closed trades of a day.",
+        description="Take in the trades that closed on a day, or on several.",
     ),
     dg.define_asset_job(
         "missing_days",
@@ -68,20 +70,27 @@ JOBS = (
     ),
     housekeeping,
     dg.define_asset_job(
-        "lessons", _only(learning_lessons), description="Learn the lessons of a module."
+        "lessons",
+        _only(learning_lessons),
+        description=(
+            "Learn the lessons of a module (pm or dm); on demand with thresholds of your own, "
+            "which count for that run."
+        ),
     ),
     dg.define_asset_job(
-        "edge_history", _only(learning_edge_history), description="Compute the edges of a week."
+        "edge_history",
+        _only(learning_edge_history),
+        description="Compute what each lesson earned in a week.",
     ),
     dg.define_asset_job(
         "half_lives",
         _only(learning_edge_history, lesson_half_lives),
-        description="Compute the edges of a week, and measure how fast edges wear out.",
+        description="Compute what each lesson earned in a week, and how fast edges wear out.",
     ),
     dg.define_asset_job(
         "factors",
         _only(learning_latent_factors),
-        description="Find the lessons that share a cause.",
+        description="Find the lessons that mean much the same trades, and so share a cause.",
     ),
     dg.define_asset_job(
         "regime_weights",
@@ -93,7 +102,11 @@ JOBS = (
         _only(override_effectiveness),
         description="Judge what was learned before a week by the trades opened in it.",
     ),
-    dg.define_asset_job("overrides", _only(pm_overrides), description="Publish the overrides."),
+    dg.define_asset_job(
+        "overrides",
+        _only(pm_overrides),
+        description="Publish the overrides that the trading bot reads.",
+    ),
     dg.define_asset_job(
         "main",
         _only(learning_lessons, pm_overrides),
@@ -116,6 +129,7 @@ def _checks(watched: Watched) -> list[dg.AssetChecksDefinition]:
 def build_definitions(
     *,
     assets: Sequence[Any] = ASSETS,
+    owners: Sequence[str] | None = None,
     jobs: Sequence[Any] = JOBS,
     checks: Sequence[Any] | None = None,
     plan: Plan | None = None,
@@ -126,15 +140,17 @@ def build_definitions(
 ) -> dg.Definitions:
     """The definitions of the project.
 
-    The book is that of `LEARNING_BOOK`, the plan that of `LEARNING_PLAN` unless given.
+    The book is that of `LEARNING_BOOK`; the plan that of `LEARNING_PLAN` and the owners those of
+    `LEARNING_OWNERS` unless given.
 
     Raises:
-        UserError: for an unknown plan.
+        UserError: for an unknown plan, or an owner that is none.
     """
     chosen = chosen_plan(os.environ) if plan is None else plan
+    owned_by = owners_of(os.environ) if owners is None else owners
     watched = watched_assets(chosen, jobs, assets)
     return dg.Definitions(
-        assets=with_policies(assets, watched),
+        assets=with_about(with_policies(assets, watched), owned_by),
         asset_checks=_checks(watched) if checks is None else checks,
         jobs=jobs,
         schedules=[*schedules_of(chosen), *(upkeep_schedules() if upkeep is None else upkeep)],

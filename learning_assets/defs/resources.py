@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from learning_assets.core.config import LearningConfig
-from learning_assets.defs.opening import is_live, learned_as_of
+from learning_assets.defs.opening import is_live, learned_as_of, parse_as_of
 from learning_assets.defs.plans import Plan, chosen_plan, meta_learners_on
 from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.store import connection
@@ -79,10 +79,14 @@ class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generi
             )
         return found
 
-    def as_of(self, conn: Conn, given: str | None) -> datetime:
-        """The moment of learning: `given` (ISO), else what suits the book's source."""
-        if given is not None:
-            return datetime.fromisoformat(given)
+    def as_of(self, conn: Conn, given: str) -> datetime:
+        """The moment of learning: `given` by a person; where empty, what suits the source.
+
+        Raises:
+            UserError: where what is given is no time, or a wrong one.
+        """
+        if given:
+            return parse_as_of(given, self.now(), "as_of")
         return learned_as_of(days(conn), self.now(), live=self._is_live(conn))
 
     def _is_live(self, conn: Conn) -> bool:
