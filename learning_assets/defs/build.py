@@ -136,12 +136,13 @@ def build_definitions(
     upkeep: Sequence[Any] | None = None,
     sensors: Sequence[Any] = SENSORS,
     resources: Mapping[str, Any] | None = None,
-    executor: dg.ExecutorDefinition = dg.in_process_executor,
+    executor: dg.ExecutorDefinition | None = dg.in_process_executor,
 ) -> dg.Definitions:
     """The definitions of the project.
 
     The book is that of `LEARNING_BOOK`; the plan that of `LEARNING_PLAN` and the owners those of
-    `LEARNING_OWNERS` unless given.
+    `LEARNING_OWNERS` unless given. To merge them into definitions that have an executor, give None
+    for `executor`.
 
     Raises:
         UserError: for an unknown plan, or an owner that is none.

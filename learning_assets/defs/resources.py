@@ -19,6 +19,7 @@ from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.store import connection
 from learning_assets.store.connection import Conn
 from learning_assets.store.events import days
+from learning_assets.store.migrations import bring_up_to_date
 from learning_assets.store.settings import MAIN_BOOK, Settings, settings
 from learning_assets.store.sources import BookSource, current_source
 
@@ -57,12 +58,13 @@ class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generi
 
     @contextmanager
     def connect(self) -> Iterator[Conn]:
-        """A connection to the tables of the book.
+        """A connection to the tables of the book, which are made or brought up to date before.
 
         Raises:
-            UserError: where the database does not answer.
+            UserError: where the database does not answer or the tables cannot be made.
         """
         with connection.connect(self.settings) as conn:
+            bring_up_to_date(conn, self.settings)
             yield conn
 
     def source(self, conn: Conn) -> BookSource:
@@ -75,7 +77,7 @@ class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generi
         if found is None:
             raise UserError(
                 f"the book {self.name} has no source yet: give it one with "
-                f"`learning run --book {self.name} --trades PATH`"
+                f"`learning run --book {self.name} --trades PATH` or `--source strands`"
             )
         return found
 

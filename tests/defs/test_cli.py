@@ -145,6 +145,7 @@ BAD: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
     "bad scope": (_nothing, ("lookup", "pm.a.b", "entry", "--scope", "{"), "no JSON"),
     "scope a list": (_nothing, ("lookup", "pm.a.b", "entry", "--scope", "[]"), "no JSON object"),
     "scope of lists": (_nothing, ("lookup", "a.b", "entry", "--scope", '{"a": []}'), "scope"),
+    "nothing to import into": (_nothing, ("import",), "holds nothing yet"),
     "nothing to reset": (_nothing, ("reset", "--yes"), "holds nothing yet"),
     "bad port": (_nothing, ("ui", "--port", "0"), "--port"),
 }
