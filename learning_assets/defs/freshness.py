@@ -12,6 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition,  # no public name for it
+)
 from dagster._core.scheduler.instigation import ScheduleInstigatorData  # no public name for it
 from dagster._utils.schedules import get_latest_completed_cron_tick  # no public name for it
 
@@ -43,7 +46,11 @@ class Due:
 def watched_assets(plan: Plan, jobs: Iterable[Any], assets: Iterable[Any]) -> Watched:
     """Which schedules of the plan ask for which asset."""
     made = [asset for asset in assets if isinstance(asset, dg.AssetsDefinition)]
-    asked = {job.name: job.selection.resolve(made) for job in jobs}
+    asked = {
+        job.name: job.selection.resolve(made)
+        for job in jobs
+        if isinstance(job, UnresolvedAssetJobDefinition)
+    }
     found: defaultdict[dg.AssetKey, list[Planned]] = defaultdict(list)
     for planned in plan.schedules:
         for key in asked.get(planned.job, ()):
