@@ -26,7 +26,7 @@ from learning_assets.defs.build import ASSETS, JOBS
 from learning_assets.defs.failures import error_line
 from learning_assets.defs.finding import Finding, State
 from learning_assets.defs.freshness import (
-    dues_at,
+    counted_dues,
     grace,
     last_materialized,
     late,
@@ -194,10 +194,12 @@ def _freshness(watch: Watch, asset: dg.AssetKey, schedules: Sequence[Planned]) -
     found = list(late(watch.instance, asset, schedules, watch.now))
     if found:
         return State.FAILED, "; ".join(sentence(*item) for item in found)
-    known = {due.partition: None for due in dues_at(schedules, watch.now)}
+    keys = dict.fromkeys(
+        due.partition for due in counted_dues(watch.instance, schedules, watch.now)
+    )
     said = [
         f"{key + ' ' if key else ''}at {_time(last)}"
-        for key in known
+        for key in keys
         if (last := last_materialized(watch.instance, asset, key)) is not None
     ]
     return State.OK, ", ".join(said) or "not due yet"
@@ -205,22 +207,22 @@ def _freshness(watch: Watch, asset: dg.AssetKey, schedules: Sequence[Planned]) -
 
 def _closings(watch: Watch) -> tuple[State, str]:
     state = watch.state(closings.name)
-    looked = _looked(watch, state)
-    if state is None or looked[0] is not State.OK:
-        return looked
+    looked, said = _looked(watch, state)
+    if state is None or looked is State.SKIPPED:
+        return looked, said
     data = state.instigator_data
     seen = cursor_of(data.cursor if isinstance(data, SensorInstigatorData) else None).seen
     if seen is None:
-        return State.OK, f"{looked[1]}, the first closings are being taken in"
+        return looked, f"{said}, the first closings are being taken in"
     try:
         waiting = _waiting(watch.settings, seen)
     except UserError as error:
         return State.FAILED, str(error)
     if not waiting:
-        return State.OK, f"{looked[1]}, nothing waits"
+        return looked, f"{said}, nothing waits"
     age = watch.now - min(waiting)
-    said = f"{looked[1]}, {_count(len(waiting))} closings wait, the oldest for {_age(age)}"
-    return State.FAILED if age > BEHIND_AFTER else State.OK, said
+    said = f"{said}, {_count(len(waiting))} closings wait, the oldest for {_age(age)}"
+    return State.FAILED if age > BEHIND_AFTER else looked, said
 
 
 def _looked(watch: Watch, state: InstigatorState | None) -> tuple[State, str]:
