@@ -17,6 +17,7 @@ import typer
 from learning_assets.cli.book import reset
 from learning_assets.cli.doctor import doctor
 from learning_assets.cli.effectiveness import effectiveness
+from learning_assets.cli.older import import_older
 from learning_assets.cli.plan import plan
 from learning_assets.cli.report import report
 from learning_assets.cli.run import run
@@ -51,6 +52,7 @@ def _everywhere(
 _COMMANDS = (run, ui, overrides, lessons, lookup, effectiveness, report, plan, doctor, reset)
 for command in _COMMANDS:
     app.command()(command)
+app.command("import")(import_older)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

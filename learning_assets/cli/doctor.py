@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 
 import typer
 
 from learning_assets.cli.book import check_addresses, nothing_yet, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
+from learning_assets.defs.finding import Finding, State
 from learning_assets.defs.opening import open_source
+from learning_assets.defs.plans import chosen_plan
+from learning_assets.defs.webhook import webhook_of
 from learning_assets.errors import UserError
 from learning_assets.store import books, events, overrides, server
 from learning_assets.store.connection import connect, database_name, open_database
@@ -20,30 +22,14 @@ from learning_assets.store.migrations import latest_revision
 from learning_assets.store.settings import Settings
 from learning_assets.store.sources import current_source
 
-
-class State(StrEnum):
-    """What a check came to; `failed` needs a person."""
-
-    OK = "ok"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line."""
-
-    check: str
-    state: State
-    detail: str
-
-
 Check = Callable[[Settings], str]
 
 
 def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     """Look whether a book works; ends with 1 when something needs a person."""
     settings = settings_of(book)
+    chosen_plan(os.environ)
+    webhook_of(os.environ)
     check_addresses(settings)
     found = _findings(settings)
     if as_json:
@@ -51,8 +37,9 @@ def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     else:
         console = terminal()
         colours = {State.OK: "green", State.FAILED: "red", State.SKIPPED: "dim"}
+        width = max(len(f.check) for f in found)
         for f in found:
-            console.print(f"[{colours[f.state]}]{f.state:8}[/] {f.check:16}", end=" ")
+            console.print(f"[{colours[f.state]}]{f.state:8}[/] {f.check:{width}}", end=" ")
             console.print(f.detail, markup=False)
     if any(f.state is State.FAILED for f in found):
         raise typer.Exit(1)
@@ -67,10 +54,22 @@ def _findings(settings: Settings) -> list[Finding]:
             found += [_finding(check, settings) for check in (_database, _migrations, _history)]
             usable = all(f.state is State.OK for f in found[:2])
             look = partial(_finding, settings=settings) if usable else _skipped
-            found += map(look, (_source, _events, _rejected, _overrides))
+            found += map(look, (_source, _events, _rejected, _overrides, _held_back))
+            if all(f.state is State.OK for f in found[:3]):
+                found += _running(settings)
     except UserError as error:
         found.append(Finding("server", State.FAILED, str(error)))
     return found
+
+
+def _running(settings: Settings) -> list[Finding]:
+    """What is seen of the daemon; Dagster is loaded only here."""
+    from learning_assets.defs.instance import instance_of
+    from learning_assets.defs.watch import Watch, is_live_book, look
+
+    live, plan = is_live_book(settings), chosen_plan(os.environ)
+    with instance_of(settings) as instance:
+        return list(look(Watch(settings, instance, plan, datetime.now(UTC), live)))
 
 
 def _name(check: Check) -> str:
@@ -157,3 +156,16 @@ def _overrides(settings: Settings) -> str:
             f"`learning run --book {settings.book}` or `learning ui --book {settings.book}`"
         )
     return f"{text}, expires {content.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _held_back(settings: Settings) -> str:
+    with connect(settings) as conn:
+        waiting = overrides.held_back(conn)
+    if not waiting:
+        return "no set waits"
+    newest = waiting[-1]
+    raise UserError(
+        f"{len(waiting)} sets wait since the live one, the newest is {newest.set_id} of "
+        f"{newest.content.published_at:%Y-%m-%d %H:%M} UTC: too much changes at once; it goes live "
+        f"when three ticks agree, or by `learning run --book {settings.book} --force`"
+    )

@@ -59,15 +59,19 @@ def override_rows(conn: Conn) -> list[dict[str, Any]]:
 def overrides(
     book: BookOption = None,
     public_view: Annotated[
-        bool,
-        typer.Option("--public-view", help="Also make the view public.pm_overrides of them."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--public-view/--no-public-view",
+            help="Make the view public.pm_overrides of them for older readers, or remove it.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the live overrides."""
     with existing_book(settings_of(book)) as conn:
-        if public_view:
-            stored_overrides.publish_public_view(conn)
+        if public_view is not None:
+            change = stored_overrides.publish_public_view
+            (change if public_view else stored_overrides.withdraw_public_view)(conn)
         rows, gains = override_rows(conn), gains_now(conn)
     if as_json:
         print_json(rows)

@@ -5,8 +5,9 @@ Turns results into Dagster's metadata, as `defs.metadata` does for the main job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 
 import dagster as dg
 
@@ -15,7 +16,15 @@ from learning_assets.core.config import LearningConfig
 from learning_assets.core.gain import MODULES, ModuleGain, gain_history, gains_of
 from learning_assets.core.judge import OverrideTotal, total_of, totals_by_override
 from learning_assets.core.walkforward import WeekResult
-from learning_assets.defs.metadata import TOP_ROWS, Cell, Metadata, pictured, rounded, table_value
+from learning_assets.defs.metadata import (
+    TOP_ROWS,
+    Cell,
+    Metadata,
+    listed,
+    pictured,
+    rounded,
+    table_value,
+)
 
 _WEEK_COLUMNS = {
     "week": "string",
@@ -29,12 +38,12 @@ _WEEK_COLUMNS = {
     **{f"gain {module}": "float" for module in MODULES},
 }
 _OVERRIDE_COLUMNS = {
-    "lesson": "string",
-    "weeks": "int",
-    "trades": "int",
+    "effect (R, all trades)": "float",
     "predicted (R)": "float",
     "realised (R)": "float",
-    "effect (R, all trades)": "float",
+    "trades": "int",
+    "lesson": "string",
+    "weeks": "int",
 }
 
 
@@ -50,6 +59,7 @@ def of_effectiveness(
     total = total_of(known, settings)
     by_effect = totals_by_override(known)
     return {
+        **pictured(pictures.walk_forward(known, gain_history(known, settings))),
         "dagster/partition_row_count": len(weeks),
         "as of": dg.MetadataValue.timestamp(as_of),
         "weeks learned": n_learned,
@@ -57,14 +67,21 @@ def of_effectiveness(
         "weeks in all": len(known),
         "trades in all": total.n_trades,
         "difference in all (R)": rounded(total.difference),
-        "from (R)": rounded(total.low),
-        "to (R)": rounded(total.high),
+        "90 % interval (R)": _interval(total.low, total.high),
         **of_gains(gains_of(known, settings, as_of)),
-        **pictured(pictures.walk_forward(known, gain_history(known, settings))),
         "by week": table_value(_WEEK_COLUMNS, [_week_row(r) for r in reversed(known)]),
-        "helped most": _overrides([x for x in reversed(by_effect) if x.effect_r > 0]),
-        "hurt most": _overrides([x for x in by_effect if x.effect_r < 0]),
+        **listed(
+            "helped most",
+            _OVERRIDE_COLUMNS,
+            _rows(x for x in reversed(by_effect) if x.effect_r > 0),
+        ),
+        **listed("hurt most", _OVERRIDE_COLUMNS, _rows(x for x in by_effect if x.effect_r < 0)),
     }
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    bounds = rounded(low), rounded(high)
+    return "too few days" if None in bounds else "{:+.3f} to {:+.3f}".format(*bounds)
 
 
 def of_gains(gains: Mapping[str, ModuleGain]) -> Metadata:
@@ -80,14 +97,13 @@ def _week_row(r: WeekResult) -> list[Cell]:
     ]
 
 
-def _overrides(totals: Sequence[OverrideTotal]) -> dg.TableMetadataValue:
-    rows = [
+def _rows(totals: Iterable[OverrideTotal]) -> list[Sequence[Cell]]:
+    return [
         (
+            *map(rounded, (x.effect_r, x.predicted_r, x.realised_r)),
+            x.n_trades,
             x.lesson_id,
             x.n_weeks,
-            x.n_trades,
-            *map(rounded, (x.predicted_r, x.realised_r, x.effect_r)),
         )
-        for x in totals[:TOP_ROWS]
+        for x in islice(totals, TOP_ROWS)
     ]
-    return table_value(_OVERRIDE_COLUMNS, rows)

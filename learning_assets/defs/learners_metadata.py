@@ -27,11 +27,11 @@ from learning_assets.defs.metadata import (
 )
 
 _EDGE_COLUMNS = {
-    "lesson": "string",
     "week": "string",
-    "n": "int",
     "delta_rr (R)": "float",
     "± (R)": "float",
+    "n": "int",
+    "lesson": "string",
     "edge_raw (R)": "float",
 }
 
@@ -44,7 +44,14 @@ def of_edge_history(
     newest = max((p.week for p in there), default=None)
     strongest = sorted((p for p in there if p.week == newest), key=lambda p: -abs(p.edge_raw))
     rows = [
-        (p.lesson_id, p.week.date().isoformat(), p.n, *map(rounded, (p.delta_rr, p.se, p.edge_raw)))
+        (
+            p.week.date().isoformat(),
+            rounded(p.delta_rr),
+            rounded(p.se),
+            p.n,
+            p.lesson_id,
+            rounded(p.edge_raw),
+        )
         for p in strongest[:TOP_ROWS]
     ]
     return {
@@ -57,11 +64,11 @@ def of_edge_history(
 
 
 _HALF_LIFE_COLUMNS = {
-    "lesson": "string",
     "status": "string",
     "half-life (h)": "float",
     "from (h)": "float",
     "to (h)": "float",
+    "lesson": "string",
     "e0 (R)": "float",
     "p": "float",
     "weeks": "int",
@@ -72,7 +79,13 @@ def of_half_lives(found: Mapping[str, HalfLife], as_of: datetime) -> Metadata:
     """How many edges wear out, and how fast: the fastest first."""
     ranked = sorted(found.items(), key=lambda item: _by_wear(item[1]))
     rows = [
-        (name, str(x.status), *map(rounded, _numbers(x)), x.n_windows)
+        (
+            str(x.status),
+            *map(rounded, (x.half_life_hours, x.low, x.high)),
+            name,
+            *map(rounded, (x.e0, x.p_value)),
+            x.n_windows,
+        )
         for name, x in ranked[:TOP_ROWS]
     ]
     return {
@@ -83,21 +96,17 @@ def of_half_lives(found: Mapping[str, HalfLife], as_of: datetime) -> Metadata:
     }
 
 
-def _numbers(x: HalfLife) -> tuple[float | None, ...]:
-    return x.half_life_hours, x.low, x.high, x.e0, x.p_value
-
-
 def _by_wear(x: HalfLife) -> tuple[bool, float, float]:
     return x.half_life_hours is None, x.half_life_hours or 0.0, -abs(x.e0 or 0.0)
 
 
 _FACTOR_COLUMNS = {
-    "factor": "string",
-    "module": "string",
-    "category": "string",
     "members": "int",
     "patterns": "int",
     "least overlap": "float",
+    "factor": "string",
+    "module": "string",
+    "category": "string",
     "representative": "string",
 }
 
@@ -107,12 +116,12 @@ def of_factors(found: Sequence[Factor], as_of: datetime) -> Metadata:
     ranked = sorted(found, key=lambda f: (-len(f.pattern_keys), -len(f.members), f.factor_id))
     rows = [
         (
-            f.factor_id,
-            f.module,
-            f.action_category,
             len(f.members),
             len(f.pattern_keys),
             rounded(min(overlap for _, overlap in f.members)),
+            f.factor_id,
+            f.module,
+            f.action_category,
             f.representative,
         )
         for f in ranked[:TOP_ROWS]
@@ -128,25 +137,25 @@ def of_factors(found: Sequence[Factor], as_of: datetime) -> Metadata:
 
 
 _WEIGHT_COLUMNS = {
-    "pattern": "string",
-    "category": "string",
-    "regime": "string",
     "time": "float",
     "field": "float",
     "recurrence": "float",
     "variance": "float",
     "samples": "int",
+    "pattern": "string",
+    "category": "string",
+    "regime": "string",
     "confidence": "float",
 }
 
 _REGIME_EDGE_COLUMNS = {
-    "pattern": "string",
-    "category": "string",
-    "regime": "string",
-    "n": "int",
     "edge (R)": "float",
     "from (R)": "float",
     "to (R)": "float",
+    "n": "int",
+    "regime": "string",
+    "pattern": "string",
+    "category": "string",
 }
 
 
@@ -157,30 +166,42 @@ def of_regime_weights(
     ranked = sorted(found, key=lambda row: -max(abs(w - 1) for w in row.four))
     weights = [
         (
+            *map(rounded, row.four),
+            row.n_samples,
             f"{row.group.module} *" if row.group.pattern_key == "*" else row.group.pattern_key,
             row.group.action_category,
             row.regime_signature,
-            *map(rounded, row.four),
-            row.n_samples,
             rounded(row.confidence),
         )
         for row in ranked[:TOP_ROWS]
     ]
     return {
+        **pictured(pictures.regime_weights(found, regime.signature)),
+        **pictured(pictures.regime_edges(edges), "picture of edges"),
         "dagster/partition_row_count": len(found),
         "as of": dg.MetadataValue.timestamp(as_of),
         "regime in force": regime.signature or "unknown",
         "regime seen": f"{regime.at:%Y-%m-%d %H:%M} UTC" if regime.at else "never",
         "regime from": regime.whence,
-        **pictured(pictures.regime_weights(found, regime.signature)),
-        **pictured(pictures.regime_edges(edges), "picture of edges"),
         "with evidence": sum(any(w != 1 for w in row.four) for row in found),
         "weights": table_value(_WEIGHT_COLUMNS, weights),
-        "edge by regime": table_value(_REGIME_EDGE_COLUMNS, [_regime_edge(e) for e in edges]),
+        "edge by regime, the strongest": table_value(
+            _REGIME_EDGE_COLUMNS, [_regime_edge(e) for e in _strongest(edges)]
+        ),
     }
+
+
+def _strongest(edges: Sequence[RegimeEdge]) -> list[RegimeEdge]:
+    """The edges that are furthest from 0 in units of their interval."""
+    return sorted(edges, key=_sureness, reverse=True)[:TOP_ROWS]
+
+
+def _sureness(edge: RegimeEdge) -> float:
+    width = edge.high - edge.low
+    return abs(edge.edge_r) / width if width > 0 else 0.0
 
 
 def _regime_edge(edge: RegimeEdge) -> Sequence[Cell]:
     numbers = map(rounded, (edge.edge_r, edge.low, edge.high))
     key = edge.group
-    return key.pattern_key, key.action_category, f"{edge.dim}={edge.state}", edge.n, *numbers
+    return *numbers, edge.n, f"{edge.dim}={edge.state}", key.pattern_key, key.action_category

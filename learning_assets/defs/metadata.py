@@ -16,7 +16,9 @@ from learning_assets.core.adjust import AdjustedEdge
 from learning_assets.core.learn import DetectionLimit, ModuleLearning
 from learning_assets.core.records import Lesson, LessonStatus, OverrideSet, Reason
 from learning_assets.core.scope import signature
+from learning_assets.defs.options import in_words
 from learning_assets.pictures import Picture
+from learning_assets.store.books import BookSize
 from learning_assets.store.events import IngestResult
 from learning_assets.store.tables import Table
 
@@ -45,10 +47,18 @@ def column_schema(table: Table) -> Metadata:
 def table_value(
     columns: Mapping[str, str], rows: Sequence[Sequence[Cell]]
 ) -> dg.TableMetadataValue:
-    """A small table: `columns` are name → type, `rows` in the same order."""
+    """A small table: `columns` are name → type, `rows` in the same order.
+
+    The page shows some 70 characters of a row before it scrolls: numbers come first.
+    """
     schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
     records = [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows]
     return dg.MetadataValue.table(records, schema)
+
+
+def listed(name: str, columns: Mapping[str, str], rows: Sequence[Sequence[Cell]]) -> Metadata:
+    """A table of what may be missing: nothing where it is."""
+    return {name: table_value(columns, rows)} if rows else {}
 
 
 def pictured(picture: Picture, name: str = "picture") -> Metadata:
@@ -94,11 +104,19 @@ def limit_sentence(limit: DetectionLimit | None, *, found: bool) -> str:
     return f"{would} been found" if found else f"nothing found; {would} been found"
 
 
-def of_ingestion(result: IngestResult, n_trades: int, n_rejected: Mapping[Reason, int]) -> Metadata:
-    """What an ingestion did; `n_trades` and `n_rejected` are of the whole book."""
+def of_thresholds(thresholds: Mapping[str, Any]) -> Metadata:
+    """What a run had in place of the settings of the book."""
+    return {"thresholds": in_words(thresholds) or "those of the book"}
+
+
+def of_ingestion(
+    result: IngestResult, size: BookSize, n_rejected: Mapping[Reason, int]
+) -> Metadata:
+    """What an ingestion did; `size` and `n_rejected` are of the whole book."""
     rows = [(str(reason), result.rejected[reason]) for reason in sorted(result.rejected)]
     return {
-        "dagster/row_count": result.events,
+        "dagster/row_count": size.n_events,
+        "dagster/partition_row_count": result.events,
         "trades": result.trades,
         "events": result.events,
         "unchanged": result.unchanged,
@@ -106,20 +124,20 @@ def of_ingestion(result: IngestResult, n_trades: int, n_rejected: Mapping[Reason
         "outdated": result.outdated,
         "removed": result.removed,
         "rejected": sum(result.rejected.values()),
-        "rejected by reason": table_value({"reason": "string", "rows": "int"}, rows),
-        "trades in the book": n_trades,
+        **listed("rejected by reason", {"reason": "string", "rows": "int"}, rows),
+        "trades in the book": size.n_trades,
         "rejected in the book": sum(n_rejected.values()),
     }
 
 
 _LESSON_COLUMNS = {
+    "status": "string",
+    "joint edge (R)": "float",
+    "± (R)": "float",
+    "n": "int",
     "pattern": "string",
     "category": "string",
     "scope": "string",
-    "status": "string",
-    "n": "int",
-    "joint edge (R)": "float",
-    "± (R)": "float",
     "delta_rr (R)": "float",
     "q": "float",
 }
@@ -143,9 +161,13 @@ def of_lessons(learning: ModuleLearning) -> Metadata:
     }
 
 
-def of_unchanged(as_of: datetime) -> Metadata:
-    """A tick with nothing new to learn from."""
-    return {"unchanged": True, "as of": dg.MetadataValue.timestamp(as_of)}
+def of_unchanged(as_of: datetime, learned_as_of: datetime) -> Metadata:
+    """A tick with nothing new to learn from since `learned_as_of`."""
+    return {
+        "unchanged": True,
+        "as of": dg.MetadataValue.timestamp(as_of),
+        "learned as of": dg.MetadataValue.timestamp(learned_as_of),
+    }
 
 
 def status_counts(lessons: Sequence[Lesson]) -> dict[LessonStatus, int]:
@@ -161,13 +183,13 @@ def _strongest(lessons: Sequence[Lesson]) -> list[Lesson]:
 
 def _lesson_row(lesson: Lesson) -> list[Cell]:
     return [
+        str(lesson.status),
+        rounded(lesson.joint_edge_r),
+        rounded(lesson.joint_se_r),
+        lesson.stats.n,
         lesson.group.pattern_key,
         lesson.group.action_category,
         signature(lesson.scope_subset),
-        str(lesson.status),
-        lesson.stats.n,
-        rounded(lesson.joint_edge_r),
-        rounded(lesson.joint_se_r),
         rounded(lesson.stats.delta_rr),
         rounded(lesson.stats.q_value),
     ]
@@ -179,16 +201,24 @@ def rounded(value: float | None) -> float | None:
 
 
 _OVERRIDE_COLUMNS = {
+    "multiplier": "float",
+    "confidence": "float",
+    "n": "int",
     "pattern": "string",
     "category": "string",
     "scope": "string",
-    "n": "int",
     "edge (R)": "float",
     "of joint edge (R)": "float",
     "half-life (h)": "float",
     "factor": "string",
-    "multiplier": "float",
-    "confidence": "float",
+}
+
+_EXPECTED = {
+    "total_size": "expected change of total size (%)",
+    "volatility": "expected change of volatility (%)",
+    "drawdown": "expected change of the largest drawdown (%)",
+    "mean_rr": "expected change of the mean outcome (R per unit of size)",
+    "n_trades": "expected over so many trades",
 }
 
 
@@ -197,16 +227,16 @@ def of_overrides(published: OverrideSet, set_id: int | None, why_wait: str = "")
     ranked = sorted(published.overrides, key=lambda o: -abs(o.multiplier - 1))
     rows = [
         (
+            rounded(o.multiplier),
+            rounded(o.confidence_score),
+            o.n,
             o.group.pattern_key,
             o.group.action_category,
             signature(o.scope_subset),
-            o.n,
             rounded(o.adjusted_edge_r),
             rounded(o.parts["joint_edge_r"]),
             rounded(o.half_life_hours),
             o.parts["factor_id"],
-            rounded(o.multiplier),
-            rounded(o.confidence_score),
         )
         for o in ranked[:TOP_ROWS]
     ]
@@ -216,8 +246,11 @@ def of_overrides(published: OverrideSet, set_id: int | None, why_wait: str = "")
         "held back": why_wait or "no",
         "as of": dg.MetadataValue.timestamp(published.as_of),
         "expires": dg.MetadataValue.timestamp(published.expires_at),
-        **{f"expected: {name}": rounded(value) for name, value in published.expected.items()},
         "overrides": table_value(_OVERRIDE_COLUMNS, rows),
+        **{
+            _EXPECTED[name]: rounded(value * 100 if _EXPECTED[name].endswith("(%)") else value)
+            for name, value in published.expected.items()
+        },
     }
 
 
@@ -228,6 +261,6 @@ def of_withheld(edges: Sequence[AdjustedEdge], least_r: float) -> Metadata:
     notes = Counter(note for e in edges for note in e.notes)
     return {
         "active lessons without an override": len(withheld),
-        "withheld": table_value({"lesson": "string", "reason": "string"}, withheld),
-        "neutral": table_value({"what": "string", "lessons": "int"}, sorted(notes.items())),
+        **listed("withheld", {"lesson": "string", "reason": "string"}, withheld),
+        **listed("neutral", {"what": "string", "lessons": "int"}, sorted(notes.items())),
     }

@@ -106,8 +106,8 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def parse_as_of(text: str, now: datetime) -> datetime:
-    """A time that a person gave; without a zone it is UTC.
+def parse_as_of(text: str, now: datetime, option: str = "--as-of") -> datetime:
+    """A time that a person gave as this option; without a zone it is UTC.
 
     Raises:
         UserError: for what is no time, or lies after the midnight that follows `now`.
@@ -116,13 +116,13 @@ def parse_as_of(text: str, now: datetime) -> datetime:
         given = datetime.fromisoformat(text.strip())
     except ValueError:
         raise UserError(
-            f"--as-of {text!r} is no time: write it like 2026-07-01 or 2026-07-01T12:00+00:00"
+            f"{option} {text!r} is no time: write it like 2026-07-01 or 2026-07-01T12:00+00:00"
         ) from None
     as_of = given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
     if as_of > _midnight(now.astimezone(UTC).date()) + _DAY:
         raise UserError(
-            f"--as-of {as_of.isoformat()} lies in the future: give a time up to tonight's midnight"
+            f"{option} {as_of.isoformat()} lies in the future: give a time up to tonight's midnight"
         )
     if as_of < START:
-        raise UserError(f"--as-of {as_of.isoformat()} is before {START.date()}: give a later time")
+        raise UserError(f"{option} {as_of.isoformat()} is before {START.date()}: give a later time")
     return as_of

@@ -149,6 +149,10 @@ UPKEEP = (
         "Look every night whether a day of the source is missing.",
     ),
     Planned(
+        "freshness", "freshness", "45 * * * *", _HOUR, Of.WHOLE,
+        "Look every hour whether an asset is late.",
+    ),
+    Planned(
         "housekeeping", "housekeeping", "45 0 * * *", _DAY, Of.WHOLE,
         "Delete old runs from Dagster's history every night.",
     ),

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from learning_assets.core.config import LearningConfig
-from learning_assets.defs.opening import is_live, learned_as_of
+from learning_assets.defs.opening import is_live, learned_as_of, parse_as_of
 from learning_assets.defs.plans import Plan, chosen_plan, meta_learners_on
 from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.store import connection
 from learning_assets.store.connection import Conn
 from learning_assets.store.events import days
+from learning_assets.store.migrations import bring_up_to_date
 from learning_assets.store.settings import MAIN_BOOK, Settings, settings
 from learning_assets.store.sources import BookSource, current_source
 
@@ -57,12 +58,13 @@ class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generi
 
     @contextmanager
     def connect(self) -> Iterator[Conn]:
-        """A connection to the tables of the book.
+        """A connection to the tables of the book, which are made or brought up to date before.
 
         Raises:
-            UserError: where the database does not answer.
+            UserError: where the database does not answer or the tables cannot be made.
         """
         with connection.connect(self.settings) as conn:
+            bring_up_to_date(conn, self.settings)
             yield conn
 
     def source(self, conn: Conn) -> BookSource:
@@ -75,14 +77,18 @@ class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generi
         if found is None:
             raise UserError(
                 f"the book {self.name} has no source yet: give it one with "
-                f"`learning run --book {self.name} --trades PATH`"
+                f"`learning run --book {self.name} --trades PATH` or `--source strands`"
             )
         return found
 
-    def as_of(self, conn: Conn, given: str | None) -> datetime:
-        """The moment of learning: `given` (ISO), else what suits the book's source."""
-        if given is not None:
-            return datetime.fromisoformat(given)
+    def as_of(self, conn: Conn, given: str) -> datetime:
+        """The moment of learning: `given` by a person; where empty, what suits the source.
+
+        Raises:
+            UserError: where what is given is no time, or a wrong one.
+        """
+        if given:
+            return parse_as_of(given, self.now(), "as_of")
         return learned_as_of(days(conn), self.now(), live=self._is_live(conn))
 
     def _is_live(self, conn: Conn) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from learning_assets.store.connection import Conn, database_name, open_database
-from learning_assets.store.migrations import VERSION_TABLE
+from learning_assets.store import migrations
+from learning_assets.store.connection import Conn, connect
 from learning_assets.store.settings import Settings
 
 
@@ -33,12 +33,8 @@ def recorded_revision(settings: Settings) -> str | None:
     Raises:
         UserError: where the database does not answer.
     """
-    with open_database(settings.learning_url, database_name(settings)) as conn:
-        name = f'"{settings.schema}".{VERSION_TABLE}'
-        if conn.execute("SELECT to_regclass(%s)", [name]).fetchone() == (None,):
-            return None
-        row = conn.execute(f"SELECT version_num FROM {name}").fetchone()
-    return None if row is None else str(row[0])
+    with connect(settings) as conn:
+        return migrations.recorded_revision(conn)
 
 
 def size(conn: Conn) -> BookSize:

@@ -78,9 +78,10 @@ CHECKS = (
     Check(
         "learning_lessons",
         "enough_trades",
-        "Every lesson in force rests on the fewest trades that the configuration asks for.",
-        """SELECT lesson_id FROM learning_lessons
-        WHERE status <> 'deprecated' AND n < %(n_min)s""",
+        "Every lesson in force rests on the fewest trades that it was learned with.",
+        """SELECT lesson_id FROM learning_lessons LEFT JOIN learning_state USING (module)
+        WHERE status <> 'deprecated' AND n < coalesce(
+        (summary -> 'trial' -> 'thresholds' ->> 'n_min')::integer, %(n_min)s)""",
     ),
     Check(
         "learning_lessons",

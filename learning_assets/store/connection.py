@@ -18,6 +18,14 @@ from learning_assets.errors import DatabaseAwayError
 from learning_assets.store.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 5
+EMBEDDED = "the embedded server"
+"""How the embedded server is called in a sentence for the user."""
+
+_WAKE = (
+    "it runs while `learning ui` or `learning run` does; in a Dagster of your own set "
+    "LEARNING_DATABASE_URL to a PostgreSQL server"
+)
+_CHECK = "check that the server runs, and the address, user and password"
 
 Conn = Connection[TupleRow]
 
@@ -51,10 +59,8 @@ def _no_answer(url: str, named: str, message: str) -> str:
     reason = _first_line(message)
     if parts.get("password"):
         reason = reason.replace(str(parts["password"]), "***")
-    return (
-        f"the database of {named} at {where} does not answer ({reason}): check that the server "
-        "runs, and the address, user and password"
-    )
+    advice = _WAKE if named == EMBEDDED else _CHECK
+    return f"the database of {named} at {where} does not answer ({reason}): {advice}"
 
 
 def _first_line(message: str) -> str:
@@ -64,7 +70,7 @@ def _first_line(message: str) -> str:
 
 def database_name(settings: Settings) -> str:
     """How to call the learning database in a sentence for the user."""
-    return "LEARNING_DATABASE_URL" if settings.database_url else "the embedded server"
+    return "LEARNING_DATABASE_URL" if settings.database_url else EMBEDDED
 
 
 @contextmanager

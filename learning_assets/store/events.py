@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -400,6 +400,16 @@ def day_outcomes(conn: Conn, newest_days: int) -> list[DayOutcome]:
         WHERE day > (SELECT max(day) FROM trades) - %s GROUP BY day ORDER BY day
     """
     return [DayOutcome(*row) for row in conn.execute(query, [newest_days, newest_days])]
+
+
+def unknown_trades(conn: Conn, trade_ids: Sequence[str]) -> list[str]:
+    """Those of these trades that are neither events nor rejected."""
+    query = """
+        SELECT given.trade_id FROM unnest(%s::text[]) AS given (trade_id)
+        WHERE NOT EXISTS (SELECT FROM pattern_trade_events WHERE trade_id = given.trade_id)
+        AND NOT EXISTS (SELECT FROM rejected_strands WHERE trade_id = given.trade_id)
+    """
+    return [name for (name,) in conn.execute(query, [list(trade_ids)])]
 
 
 def rejected_counts(conn: Conn) -> dict[Reason, int]:

@@ -102,6 +102,30 @@ def module_state(conn: Conn, module: str) -> ModuleState | None:
     return None if row is None else ModuleState(*row)
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The thresholds that one run had in place of the book's, and what the book remembers.
+
+    `remembered` are the ids of the lessons that had been active by then: nobody should remember
+    those that were active for the length of a trial.
+    """
+
+    thresholds: Mapping[str, Any]
+    remembered: tuple[str, ...]
+
+
+def trial(thresholds: Mapping[str, Any], previous: Sequence[Lesson]) -> Trial:
+    """The trial of these thresholds in a book that had these lessons."""
+    decided = (LessonStatus.ACTIVE, LessonStatus.DEPRECATED)
+    return Trial(thresholds, tuple(x.lesson_id for x in previous if x.status in decided))
+
+
+def trial_of(state: ModuleState) -> Trial | None:
+    """The trial that the lessons come from; None where they were learned as the book wants it."""
+    kept = state.summary.get("trial")
+    return None if kept is None else Trial(kept["thresholds"], tuple(kept["remembered"]))
+
+
 def _row(lesson: Lesson, as_of: datetime) -> tuple[object, ...]:
     values = {
         "lesson_id": lesson.lesson_id,

@@ -219,6 +219,18 @@ def publish_public_view(conn: Conn) -> None:
             ) from None
 
 
+def withdraw_public_view(conn: Conn) -> None:
+    """Remove the view that `publish_public_view` made; nothing happens where there is none.
+
+    Raises:
+        UserError: in another book than main, or where what has that name is not ours.
+    """
+    with conn.transaction():
+        table_lock(conn, "public.pm_overrides")
+        _refuse_foreign(conn)
+        conn.execute("DROP VIEW IF EXISTS public.pm_overrides")
+
+
 def _refuse_foreign(conn: Conn) -> None:
     if conn.execute("SELECT current_schema()").fetchone() != ("learning",):
         raise UserError("the view public.pm_overrides is for the book main only: leave out --book")

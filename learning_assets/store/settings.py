@@ -147,8 +147,15 @@ def _user_data_folder(env: Mapping[str, str]) -> Path:
 
 def _address(env: Mapping[str, str], variable: str) -> str | None:
     raw = env.get(variable, "").strip()
-    if not raw:
-        return None
+    return checked_address(raw, variable) if raw else None
+
+
+def checked_address(raw: str, variable: str) -> str:
+    """The libpq address that a user gave; `variable` is what it was given as.
+
+    Raises:
+        UserError: for what is none, without its password.
+    """
     scheme, separator, rest = raw.partition("://")
     if not separator or scheme not in _SCHEMES:
         raise UserError(

@@ -12,6 +12,7 @@ from functools import partial
 FIRST = "0001"
 META = "0002"
 FEEDBACK = "0003"
+OLDER = "0004"
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +311,44 @@ OVERRIDE_EFFECTIVENESS = Table(
     revision=FEEDBACK,
 )
 
+_OLDER_GROUP = tuple(replace(column, revision=OLDER) for column in _GROUP)
+
+IMPORTED_LESSONS = Table(
+    "imported_lessons",
+    "Lessons of an older scheduler, for comparison; nothing is learned from them.",
+    (
+        Column("lesson_id", "text", "the id that it would have here", revision=OLDER),
+        *_OLDER_GROUP,
+        Column("scope_subset", "jsonb", "the scope of the slice", revision=OLDER),
+        Column("n", "integer", "trades, as the older one counts", nullable=True, revision=OLDER),
+        _since(OLDER, "edge_raw", "edge by the older formula, in R"),
+        Column("stats", "jsonb", "its statistics as they were", revision=OLDER),
+        Column("lesson_type", "text", "its type", nullable=True, revision=OLDER),
+        _since(OLDER, "decay_halflife_hours", "its half-life, in hours"),
+        Column("latent_factor_id", "text", "its factor", nullable=True, revision=OLDER),
+        Column("status", "text", "its status", nullable=True, revision=OLDER),
+        Column("imported_at", "timestamptz", "when it was last read", revision=OLDER),
+    ),
+    ("lesson_id",),
+    revision=OLDER,
+)
+
+IMPORTED_EDGE_HISTORY = Table(
+    "imported_edge_history",
+    "Edge history of an older scheduler, for comparison; no half-life is fitted to it.",
+    (
+        Column("pattern_key", "text", "pattern in dotted form", revision=OLDER),
+        Column("action_category", "text", "entry, add, trim, exit, allocation", revision=OLDER),
+        Column("scope_signature", "text", "the scope as text, * for everywhere", revision=OLDER),
+        Column("ts", "timestamptz", "when the older one measured it", revision=OLDER),
+        Column("edge_raw", "double precision", "by the older formula, in R", revision=OLDER),
+        Column("n", "integer", "trades, as the older one counts", nullable=True, revision=OLDER),
+        Column("imported_at", "timestamptz", "when it was last read", revision=OLDER),
+    ),
+    ("pattern_key", "action_category", "scope_signature", "ts"),
+    revision=OLDER,
+)
+
 BOOK_SOURCES = Table(
     "book_sources",
     "Where the trades of the book come from; the current one is the source of scheduled runs.",
@@ -338,6 +377,8 @@ TABLES = (
     PM_OVERRIDE_SETS,
     PM_OVERRIDES,
     BOOK_SOURCES,
+    IMPORTED_LESSONS,
+    IMPORTED_EDGE_HISTORY,
 )
 
 

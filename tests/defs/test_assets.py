@@ -15,21 +15,20 @@ from learning_assets.core.records import DecayState, LessonStatus, Override, Rea
 from learning_assets.core.regimes import regime_in_force
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
-from learning_assets.defs.assets.learning_lessons import (
-    LessonsConfig,
-    learning_lessons,
-)
+from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
 from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
-from learning_assets.defs.assets.pattern_trade_events import EventsConfig, pattern_trade_events
-from learning_assets.defs.assets.pm_overrides import OverridesConfig, pm_overrides
+from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
+from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.build import build_definitions
 from learning_assets.defs.opening import DEMO
+from learning_assets.defs.options import EventsConfig, LessonsConfig, OverridesConfig
 from learning_assets.defs.regime import regime_now
 from learning_assets.defs.resources import BookResource
 from learning_assets.sources.demo import Market, MarketSettings, simulate, write_strands
 from learning_assets.store import (
     books,
+    checks,
     edge_history,
     events,
     factors,
@@ -276,7 +275,8 @@ def test_what_wears_out_is_measured_and_used(conn: Conn, fading: FadingBook) -> 
     } & before.keys()
     assert worn
     assert result.metadata is not None
-    withheld = {r.data["lesson"]: r.data["reason"] for r in result.metadata["withheld"].records}
+    listed = getattr(result.metadata.get("withheld"), "records", ())
+    withheld = {r.data["lesson"]: r.data["reason"] for r in listed}
     for name in worn:
         joint = before[name].adjusted_edge_r
         if name in after:
@@ -302,7 +302,7 @@ def test_weights_of_a_day_are_stored_and_shown(
     assert result.metadata["dagster/partition_row_count"] == len(found.rows)
     assert result.metadata["regime from"] == "read from the source"
     assert len(result.metadata["weights"].records) == len(found.rows)
-    assert result.metadata["edge by regime"].records
+    assert result.metadata["edge by regime, the strongest"].records
     learning_regime_weights(_day(ALL_DAYS.end), resource)
     assert regime_weights.regime_weights(conn, SMALL.end) == found
 
@@ -489,7 +489,8 @@ def test_a_tick_without_news_mines_nothing_and_says_so(
 
     monkeypatch.setattr("learning_assets.defs.assets.learning_lessons.learn_module", never)
     result = learning_lessons(context, LessonsConfig(), resource)
-    assert result.metadata == {"unchanged": True, "as of": dg.MetadataValue.timestamp(SMALL.end)}
+    end = dg.MetadataValue.timestamp(SMALL.end)
+    assert result.metadata == {"unchanged": True, "as of": end, "learned as of": end}
     assert lessons.lessons(conn) == before
     with pytest.raises(AssertionError, match="mined"):
         learning_lessons(context, LessonsConfig(anew=True), resource)
@@ -546,3 +547,132 @@ def test_a_set_that_changes_too_much_waits_and_the_live_one_stays(
     now = overrides.live(conn)
     assert now is not None
     assert now.set_id > again
+
+
+# --- runs on demand --------------------------------------------------------------------------
+
+
+def _learn(resource: TestBook, module: str = "pm", **options: object) -> dg.MaterializeResult:
+    context = dg.build_asset_context(partition_key=module)
+    return learning_lessons(context, LessonsConfig.model_validate(options), resource)
+
+
+def test_thresholds_of_one_run_change_what_is_learned_and_leave_nothing_behind(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    _learn(resource)
+    usual = _learn(resource, anew=True)
+    before, cached = lessons.lessons(conn, "pm"), lessons.calibrations(conn)
+    assert usual.metadata["thresholds"] == "those of the book"
+    tried = _learn(resource, n_min=20, max_scope_dims=1, family_wise_error=0.9)
+    assert tried.metadata["thresholds"] == "family_wise_error 0.9, max_scope_dims 1, n_min 20"
+    found = lessons.lessons(conn, "pm")
+    assert all(len(x.scope_subset) <= 1 for x in found if x.status is not LessonStatus.DEPRECATED)
+    assert 20 <= min(x.stats.n for x in found) < resource.config.n_min
+    active = {x.lesson_id for x in found if x.status is LessonStatus.ACTIVE}
+    assert active - {x.lesson_id for x in before if x.status is LessonStatus.ACTIVE}
+    assert _offended(conn, resource) == []
+    assert lessons.calibrations(conn) == cached
+    again = _learn(resource)
+    assert "unchanged" not in again.metadata
+    assert {x.lesson_id: repr(x) for x in lessons.lessons(conn, "pm")} == {
+        x.lesson_id: repr(x) for x in before
+    }
+    assert lessons.calibrations(conn) == cached
+    assert _learn(resource).metadata["unchanged"]
+
+
+def _offended(conn: Conn, resource: TestBook) -> list[str]:
+    asked = (checks.look(conn, c, resource.config, resource.now()) for c in checks.CHECKS)
+    return [found.check.name for found in asked if not found.passed]
+
+
+def test_a_look_back_of_one_run_is_obeyed(conn: Conn, book: Settings, resource: TestBook) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    _learn(resource, look_back_days=10)
+    state = lessons.module_state(conn, "pm")
+    assert state is not None
+    seen = events.events_frame(conn, SMALL.end, SMALL.end - timedelta(days=10))
+    assert state.summary["n_trades"] == seen[seen.module == "pm"].trade_id.nunique() > 0
+
+
+def test_overrides_of_a_trial_wait_for_a_person(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    for module in ("dm", "pm"):
+        _learn(resource, module)
+    pm_overrides(OverridesConfig(), resource)
+    live = overrides.live(conn)
+    assert live is not None
+    _learn(resource, n_min=30)
+    for _ in range(3):
+        held = pm_overrides(OverridesConfig(), resource)
+        assert [r.check_name for r in held.check_results if not r.passed] == [
+            "settings_of_the_book"
+        ]
+        assert "the lessons of pm with n_min 30" in held.metadata["held back"]
+        assert overrides.live(conn) == live
+    forced = pm_overrides(OverridesConfig(force=True), resource)
+    assert all(r.passed for r in forced.check_results)
+    assert overrides.live(conn) != live
+    _learn(resource)
+    assert all(r.passed for r in pm_overrides(OverridesConfig(), resource).check_results)
+
+
+def test_thresholds_of_one_run_change_the_overrides(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    for module in ("dm", "pm"):
+        _learn(resource, module)
+    pm_overrides(OverridesConfig(), resource)
+    edges = sorted(abs(o.adjusted_edge_r) for o in _live(conn))
+    least = edges[-1] - 1e-9
+    few = pm_overrides(OverridesConfig(min_edge_r=least, force=True), resource)
+    assert 0 < len(_live(conn)) < len(edges)
+    assert few.metadata["thresholds"] == f"min_edge_r {least}"
+    pm_overrides(OverridesConfig(max_size_change=0.0001, force=True), resource)
+    live = overrides.live(conn)
+    assert live is not None
+    assert abs(live.content.expected["total_size"]) <= 0.00011
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"as_of": "yesterday"}, "as_of 'yesterday' is no time: write it like"),
+        ({"as_of": "2199-01-01"}, "as_of 2199-01-01T00:00:00.00:00 lies in the future"),
+        ({"n_min": 4}, "n_min 4 is out of bounds: it must be at least 5"),
+        ({"max_scope_dims": 5}, "max_scope_dims 5 is out of bounds: .* at least 1 and at most 4"),
+        ({"family_wise_error": 1.0}, "it must be above 0 and below 1"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    conn: Conn, book: Settings, resource: TestBook, options: dict[str, object], said: str
+) -> None:
+    fill(conn, book)
+    with pytest.raises(dg.Failure, match=said) as failed:
+        _learn(resource, **options)
+    assert failed.value.allow_retries is False
+
+
+def test_overrides_do_not_go_back_in_time_by_mistake(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    _learn(resource)
+    pm_overrides(OverridesConfig(), resource)
+    early = OverridesConfig(as_of="2026-01-25")
+    with pytest.raises(dg.Failure, match="is live as of 2026-02-14 00:00 UTC"):
+        pm_overrides(early, resource)
+    pm_overrides(OverridesConfig(as_of="2026-01-25", force=True), resource)
+    live = overrides.live(conn)
+    assert live is not None
+    assert live.content.as_of == datetime(2026, 1, 25, tzinfo=UTC)

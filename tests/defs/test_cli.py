@@ -22,7 +22,7 @@ from learning_assets.sources.demo import MarketSettings, simulate, write_strands
 from learning_assets.store.books import recorded_revision
 from learning_assets.store.connection import connect, open_database
 from learning_assets.store.migrations import migrate
-from learning_assets.store.overrides import live, publish
+from learning_assets.store.overrides import hold_back, live, publish
 from learning_assets.store.settings import Settings, settings
 
 CSV_HEAD = "trade_id,closed_at,rr,pattern_key,action_category,scope.chain\n"
@@ -145,6 +145,7 @@ BAD: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
     "bad scope": (_nothing, ("lookup", "pm.a.b", "entry", "--scope", "{"), "no JSON"),
     "scope a list": (_nothing, ("lookup", "pm.a.b", "entry", "--scope", "[]"), "no JSON object"),
     "scope of lists": (_nothing, ("lookup", "a.b", "entry", "--scope", '{"a": []}'), "scope"),
+    "nothing to import into": (_nothing, ("import",), "holds nothing yet"),
     "nothing to reset": (_nothing, ("reset", "--yes"), "holds nothing yet"),
     "bad port": (_nothing, ("ui", "--port", "0"), "--port"),
 }
@@ -457,11 +458,37 @@ def test_doctor(learning: Learning, tmp_path: Path, book: str) -> None:
     states = {finding["check"]: finding["state"] for finding in well.document}
     assert well.code == 0
     names = "database", "migrations", "history", "source", "events", "rejected", "overrides"
-    assert states == dict.fromkeys(names, "ok")
+    by_the_daemon = "daemon", "schedules", "freshness", "sensors"
+    assert states == {
+        **dict.fromkeys((*names, "held_back"), "ok"),
+        **dict.fromkeys(by_the_daemon, "skipped"),
+    }
     (tmp_path / "x.csv").unlink()
     gone = learning("doctor", "--book", book)
     assert gone.code == 1
     assert "does not exist" in gone.out
+
+
+def test_doctor_tells_of_a_set_that_waits(learning: Learning, tmp_path: Path, book: str) -> None:
+    learning("run", "--trades", str(_csv(tmp_path / "x.csv")), "--book", book)
+    with connect(settings(os.environ, book)) as conn:
+        live_set = live(conn)
+        assert live_set is not None
+        hold_back(conn, live_set.content)
+    ill = learning("doctor", "--book", book)
+    assert ill.code == 1
+    assert f"`learning run --book {book} --force`" in " ".join(ill.out.split())
+
+
+@pytest.mark.parametrize("command", ["doctor", "ui"])
+def test_a_wrong_address_for_alerts_is_bad_input(
+    learning: Learning, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("LEARNING_ALERT_URL", "hooks.example.com/secret")
+    wrong = learning(command)
+    assert wrong.code == 2
+    assert wrong.err.startswith("learning: LEARNING_ALERT_URL is no address of a webhook")
+    assert "secret" not in wrong.err + wrong.out
 
 
 def test_doctor_makes_nothing(learning: Learning, tmp_path: Path) -> None:

@@ -3,12 +3,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.test_utils import environ
 
-from learning_assets.defs.build import ASSETS, build_definitions
+from learning_assets.core.config import LearningConfig
+from learning_assets.defs.build import ASSETS, LEARNED, build_definitions
+from learning_assets.defs.options import LessonsConfig, OverridesConfig, bounds_of
+from learning_assets.defs.owners import owners_of
 from learning_assets.defs.partitions import (
     FIRST_WEEK,
     WEEKS,
@@ -19,6 +23,7 @@ from learning_assets.defs.partitions import (
 )
 from learning_assets.defs.plans import Plan
 from learning_assets.defs.resources import BookResource
+from learning_assets.errors import UserError
 from learning_assets.sources.parse import START
 from learning_assets.store.tables import (
     LEARNING_EDGE_HISTORY,
@@ -50,45 +55,45 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
         for name, node in sorted(keys.items())
     }
     assert snapshot == {
-        "closed_trades": ("source", False, "NoneType", []),
+        "closed_trades": ("trades", False, "NoneType", []),
         "learning_edge_history": (
-            "learning",
+            "meta_learners",
             True,
             "WeeklyPartitionsDefinition",
             ["learning_lessons", "pattern_trade_events"],
         ),
         "learning_latent_factors": (
-            "learning",
+            "meta_learners",
             True,
             "WeeklyPartitionsDefinition",
             ["learning_lessons", "pattern_trade_events"],
         ),
         "learning_lessons": (
-            "learning",
+            "lessons",
             True,
             "StaticPartitionsDefinition",
             ["pattern_trade_events"],
         ),
         "learning_regime_weights": (
-            "learning",
+            "meta_learners",
             True,
             "DailyPartitionsDefinition",
             ["learning_latent_factors", "learning_lessons", "pattern_trade_events"],
         ),
         "lesson_half_lives": (
-            "learning",
+            "meta_learners",
             True,
             "WeeklyPartitionsDefinition",
             ["learning_edge_history"],
         ),
         "override_effectiveness": (
-            "overrides",
+            "meta_learners",
             True,
             "WeeklyPartitionsDefinition",
             ["pattern_trade_events"],
         ),
         "pattern_trade_events": (
-            "events",
+            "trades",
             True,
             "DailyPartitionsDefinition",
             ["closed_trades"],
@@ -106,7 +111,7 @@ def test_the_definitions_hold_what_they_should(definitions: dg.Definitions) -> N
     jobs = {job.name for job in definitions.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert jobs == {
         *("events", "lessons", "edge_history", "half_lives", "factors", "regime_weights"),
-        *("effectiveness", "missing_days", "housekeeping"),
+        *("effectiveness", "missing_days", "freshness", "housekeeping"),
         *("overrides", "main"),
     }
 
@@ -135,6 +140,8 @@ def test_the_checks_schedules_and_sensors(definitions: dg.Definitions) -> None:
         "pm_overrides.not_expired": True,
         "pm_overrides.complete": True,
         "pm_overrides.not_too_much_at_once": False,
+        **{f"{key.to_user_string()}.in_time": False for key in LEARNED},
+        "pm_overrides.settings_of_the_book": False,
     }
     schedules = {s.name: s.cron_schedule for s in definitions.schedules or ()}
     assert schedules == {
@@ -147,9 +154,10 @@ def test_the_checks_schedules_and_sensors(definitions: dg.Definitions) -> None:
         "factors": "0 3 * * 1",
         "walk_forward": "0 4 * * 1",
         "missing_days": "30 0 * * *",
+        "freshness": "45 * * * *",
         "housekeeping": "45 0 * * *",
     }
-    assert [s.name for s in definitions.sensors or ()] == ["closings"]
+    assert [s.name for s in definitions.sensors or ()] == ["closings", "alerts"]
 
 
 def test_the_definitions_load(definitions: dg.Definitions) -> None:
@@ -265,6 +273,56 @@ def test_an_asset_shows_the_columns_of_its_table(
     schema = node.metadata["dagster/column_schema"]
     value = getattr(schema, "schema", schema)
     assert [c.name for c in value.columns] == list(table.column_names)  # type: ignore[attr-defined]
+
+
+def test_every_asset_says_what_it_is_who_owns_it_and_where_its_code_is(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert len(node.description or "") > 60
+        assert tuple(node.owners) == ("team:trading",)
+        assert node.kinds
+        assert node.metadata["dagster/column_schema"]
+        [code] = node.metadata["dagster/code_references"].code_references
+        text = Path(code.file_path).read_text()
+        assert key.to_user_string() in text or key.to_user_string() == "closed_trades"
+        assert 1 <= code.line_number <= len(text.splitlines())
+
+
+def test_owners_come_from_the_environment() -> None:
+    with environ({"LEARNING_OWNERS": "team:desk, ann@example.com"}):
+        graph = build_definitions().resolve_asset_graph()
+    assert {tuple(graph.get(key).owners) for key in graph.get_all_asset_keys()} == {
+        ("team:desk", "ann@example.com")
+    }
+    assert owners_of({"LEARNING_OWNERS": ""}) == ("team:trading",)
+    for wrong in ("ann", "team:", "a@b", "team:desk ann@example.com"):
+        with pytest.raises(UserError, match="is no owner"):
+            owners_of({"LEARNING_OWNERS": wrong})
+
+
+def test_jobs_schedules_and_sensors_have_a_description(definitions: dg.Definitions) -> None:
+    jobs = [job for job in definitions.resolve_all_job_defs() if job.name != "__ASSET_JOB"]
+    for named in (*jobs, *(definitions.schedules or ()), *(definitions.sensors or ())):
+        assert len(named.description or "") > 20, named.name
+
+
+@pytest.mark.parametrize(
+    ("asset", "options"), [("learning_lessons", LessonsConfig), ("pm_overrides", OverridesConfig)]
+)
+def test_the_launchpad_shows_every_option_with_its_bounds(
+    definitions: dg.Definitions, asset: str, options: type[dg.Config]
+) -> None:
+    job = definitions.resolve_job_def("main")
+    shown = job.run_config_schema.config_type.fields["ops"].config_type.fields[asset]
+    fields = shown.config_type.fields["config"].config_type.fields
+    assert fields.keys() == options.model_fields.keys()
+    for name in fields.keys() & LearningConfig.model_fields.keys():
+        said = fields[name].description
+        assert bounds_of(name) in said
+        assert fields[name].default_value == LearningConfig.model_fields[name].default
 
 
 def test_any_part_can_be_replaced() -> None:

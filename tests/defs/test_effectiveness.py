@@ -15,12 +15,13 @@ from learning_assets.core.combine import clip_multiplier
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.gain import gains_of
 from learning_assets.core.history import WEEK
-from learning_assets.defs.assets.learning_lessons import AsOfConfig, learning_lessons
+from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.override_effectiveness import override_effectiveness
-from learning_assets.defs.assets.pattern_trade_events import EventsConfig, pattern_trade_events
-from learning_assets.defs.assets.pm_overrides import OverridesConfig, pm_overrides
+from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
+from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.build import build_definitions
 from learning_assets.defs.opening import DEMO
+from learning_assets.defs.options import AsOfConfig, EventsConfig, LessonsConfig, OverridesConfig
 from learning_assets.defs.resources import BookResource
 from learning_assets.sources.demo import MarketSettings, simulate, write_strands
 from learning_assets.store import overrides
@@ -133,7 +134,7 @@ def test_other_settings_are_learned_with_again(conn: Conn, filled: PastBook) -> 
 
 def test_the_learned_gain_is_in_every_override(conn: Conn, filled: PastBook) -> None:
     for module in ("dm", "pm"):
-        learning_lessons(dg.build_asset_context(partition_key=module), AsOfConfig(), filled)
+        learning_lessons(dg.build_asset_context(partition_key=module), LessonsConfig(), filled)
     pm_overrides(OverridesConfig(force=True), filled)
     before = overrides.live(conn)
     _judged(filled)

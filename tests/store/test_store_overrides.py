@@ -20,6 +20,7 @@ from learning_assets.store.overrides import (
     publish,
     publish_public_view,
     published_set,
+    withdraw_public_view,
 )
 from learning_assets.store.settings import Settings, settings
 from learning_assets.store.tables import PM_OVERRIDES
@@ -229,6 +230,17 @@ def test_what_is_not_ours_stays(main_book: Conn, made: str) -> None:
     with pytest.raises(UserError, match="not ours"):
         publish_public_view(main_book)
     assert main_book.execute("SELECT count(x) FROM public.pm_overrides").fetchone() is not None
+
+
+def test_the_public_view_can_be_removed_again(main_book: Conn) -> None:
+    withdraw_public_view(main_book)  # there is none yet
+    publish_public_view(main_book)
+    withdraw_public_view(main_book)
+    assert main_book.execute("SELECT to_regclass('public.pm_overrides')").fetchone() == (None,)
+    main_book.execute("CREATE TABLE public.pm_overrides (x int)")
+    with pytest.raises(UserError, match="not ours"):
+        withdraw_public_view(main_book)
+    assert main_book.execute("SELECT count(x) FROM public.pm_overrides").fetchone() == (0,)
 
 
 def test_the_public_view_is_for_the_main_book_only(conn: Conn) -> None:

@@ -27,12 +27,12 @@ from learning_assets.store.tables import LEARNING_EDGE_HISTORY
     ],
     partitions_def=WEEKS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="learning",
+    group_name="meta_learners",
     kinds={"postgres"},
     pool="learning_edge_history",
     metadata=column_schema(LEARNING_EDGE_HISTORY),
     description=(
-        "The edge of every lesson that was ever active, in each week from Monday 00:00 UTC. All "
+        "What each lesson earned, week by week: its edge in each week from Monday 00:00 UTC. All "
         "past weeks can be backfilled in one run; a lesson that is new gets its past in any run."
     ),
 )
@@ -49,7 +49,7 @@ def learning_edge_history(
         written = stored.replace_edge_history(conn, points, weeks[0], weeks[-1])
         history, wear = stored.edge_history(conn, end), half_lives.half_lives(conn, end)
     drawn = pictured(pictures.edge_history(history, wear.by_lesson if wear else {}, seen))
-    return materialized(context, {**of_edge_history(points, weeks, written), **drawn})
+    return materialized(context, {**drawn, **of_edge_history(points, weeks, written)})
 
 
 def _ever_active(conn: Conn) -> list[Lesson]:

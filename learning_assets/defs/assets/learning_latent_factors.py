@@ -31,13 +31,13 @@ SIGNIFICANT = (LessonStatus.ACTIVE, LessonStatus.REDUNDANT)
     ],
     partitions_def=WEEKS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="learning",
+    group_name="meta_learners",
     kinds={"postgres", "numba"},
     pool="learning_latent_factors",
     metadata=column_schema(LEARNING_LATENT_FACTORS),
     description=(
-        "Significant lessons grouped by the trades that they share. In the overrides, members of "
-        "different patterns share their edge, so that a trade is not adjusted twice for one cause."
+        "Which lessons mean much the same trades, and so perhaps one cause. In the overrides, "
+        "members of different patterns share their edge, so that no trade is adjusted twice for it."
     ),
 )
 def learning_latent_factors(
@@ -51,7 +51,7 @@ def learning_latent_factors(
             found = _factors(conn, book.config, as_of)
             stored.replace_factors(conn, as_of, found)
     drawn = pictured(pictures.factors(found))
-    return materialized(context, {**of_factors(found, as_ofs[-1]), **drawn})
+    return materialized(context, {**drawn, **of_factors(found, as_ofs[-1])})
 
 
 def _factors(conn: Conn, settings: LearningConfig, as_of: datetime) -> tuple[Factor, ...]:

@@ -35,13 +35,13 @@ from learning_assets.store.tables import LEARNING_REGIME_WEIGHTS
     ],
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="learning",
+    group_name="meta_learners",
     kinds={"postgres"},
     pool="learning_regime_weights",
     metadata=column_schema(LEARNING_REGIME_WEIGHTS),
     description=(
-        "In which market regime which multiplier tells whether an edge holds up. The overrides "
-        "weigh an edge by it while that regime is in force."
+        "What matters in which market regime: where which multiplier tells whether an edge holds "
+        "up. The overrides weigh an edge by it while that regime is in force."
     ),
 )
 def learning_regime_weights(

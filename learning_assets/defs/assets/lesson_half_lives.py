@@ -21,13 +21,13 @@ from learning_assets.store.tables import LEARNING_HALF_LIVES
     deps=[dg.AssetDep(learning_edge_history, partition_mapping=dg.TimeWindowPartitionMapping())],
     partitions_def=WEEKS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="learning",
+    group_name="meta_learners",
     kinds={"postgres"},
     pool="learning_half_lives",
     metadata=column_schema(LEARNING_HALF_LIVES),
     description=(
-        "How fast the edge of each lesson wears out, fitted to its weekly edges up to the end of "
-        "the week. The overrides use what is left of an edge that is wearing out."
+        "How fast each edge wears out, fitted to the weekly edges of a lesson up to the end of the "
+        "week. The overrides use what is left of an edge that is wearing out."
     ),
 )
 def lesson_half_lives(
@@ -43,4 +43,4 @@ def lesson_half_lives(
             stored.replace_half_lives(conn, as_of, found)
         active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
     drawn = pictured(pictures.edge_history(points, found, active))
-    return materialized(context, {**of_half_lives(found, as_ofs[-1]), **drawn})
+    return materialized(context, {**drawn, **of_half_lives(found, as_ofs[-1])})

@@ -9,10 +9,10 @@ from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import from_frame
 from learning_assets.core.history import WEEK
 from learning_assets.core.replay import judge_all, walk_forward
-from learning_assets.defs.assets.learning_lessons import AsOfConfig
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.effectiveness_metadata import of_effectiveness
 from learning_assets.defs.metadata import column_schema, materialized
+from learning_assets.defs.options import AsOfConfig
 from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import effectiveness as stored
@@ -25,14 +25,15 @@ from learning_assets.store.tables import OVERRIDE_EFFECTIVENESS
     deps=[dg.AssetDep(pattern_trade_events, partition_mapping=dg.TimeWindowPartitionMapping())],
     partitions_def=WEEKS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="overrides",
+    group_name="meta_learners",
     kinds={"postgres", "numba"},
     pool="override_effectiveness",
     metadata=column_schema(OVERRIDE_EFFECTIVENESS),
     description=(
-        "The walk-forward: the overrides that would have been published at the start of each "
-        "week, applied to the trades opened in it. The gain, by which all overrides are scaled, "
-        "is learned from it. A week whose past has not changed is judged again, not learned again."
+        "Does it pay? The walk-forward: the overrides that would have been published at the start "
+        "of each week, applied to the trades opened in it. The gain, by which all overrides are "
+        "scaled, is learned from it. A week whose past has not changed is judged again, not "
+        "learned again."
     ),
 )
 def override_effectiveness(

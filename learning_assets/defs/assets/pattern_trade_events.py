@@ -10,6 +10,7 @@ from learning_assets.core.records import ClosedTrade, RejectedRow
 from learning_assets.defs.assets.closed_trades import closed_trades
 from learning_assets.defs.metadata import column_schema, materialized, of_ingestion, pictured
 from learning_assets.defs.opening import open_source, source_name
+from learning_assets.defs.options import EventsConfig
 from learning_assets.defs.partitions import DAYS
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.sources.parse import START, RowError, check_closed_at, rejected
@@ -19,22 +20,19 @@ from learning_assets.store.tables import PATTERN_TRADE_EVENTS
 Row = ClosedTrade | RejectedRow
 
 
-class EventsConfig(dg.Config):
-    """Options of one run."""
-
-    whole_source: bool = False
-    """Read all that the source has: rejected rows may lie on days without a usable trade."""
-
-
 @dg.asset(
     deps=[closed_trades],
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="events",
+    group_name="trades",
     kinds={"postgres"},
     pool="learning_events",
     metadata=column_schema(PATTERN_TRADE_EVENTS),
-    description="One row per action of a closed trade, by the UTC day on which the trade closed.",
+    description=(
+        "What is learned from: one row per action of a closed trade, by the UTC day on which the "
+        "trade closed. Rows that cannot be used are kept with their reason, in `rejected_strands`, "
+        "and tried again when they change."
+    ),
 )
 def pattern_trade_events(
     context: dg.AssetExecutionContext, config: EventsConfig, book: BookResource
@@ -50,7 +48,7 @@ def pattern_trade_events(
         size, by_reason = books.size(conn), events.rejected_counts(conn)
         outcomes = events.day_outcomes(conn, pictures.MOST_DAYS)
     drawn = pictured(pictures.events(outcomes, sum(by_reason.values())))
-    return materialized(context, {**of_ingestion(result, size.n_trades, by_reason), **drawn})
+    return materialized(context, {**drawn, **of_ingestion(result, size, by_reason)})
 
 
 def _days(keys: Iterable[str]) -> tuple[date, date]:

@@ -10,19 +10,32 @@ from learning_assets import pictures
 from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import from_frame
-from learning_assets.core.gain import ModuleGain, gains_of
+from learning_assets.core.gain import MODULES, ModuleGain, gains_of
 from learning_assets.core.overrides import build_overrides
 from learning_assets.core.publication import Problem, problems, why_hold_back
 from learning_assets.core.records import LessonStatus, OverrideSet
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
-from learning_assets.defs.assets.learning_lessons import AsOfConfig, learning_lessons
+from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
 from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
 from learning_assets.defs.assets.override_effectiveness import override_effectiveness
 from learning_assets.defs.effectiveness_metadata import of_gains
-from learning_assets.defs.metadata import column_schema, of_overrides, of_withheld, pictured
+from learning_assets.defs.metadata import (
+    column_schema,
+    of_overrides,
+    of_thresholds,
+    of_withheld,
+    pictured,
+)
+from learning_assets.defs.options import (
+    OverridesConfig,
+    in_words,
+    settings_of_run,
+    thresholds_of_run,
+)
 from learning_assets.defs.regime import regime_now
 from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.errors import UserError
 from learning_assets.store import (
     effectiveness,
     events,
@@ -49,14 +62,8 @@ CHECKS = {
     "complete": "Every active lesson has an override or a reason for having none.",
 }
 NOT_TOO_MUCH = "not_too_much_at_once"
+NO_TRIAL = "settings_of_the_book"
 _HOUR = timedelta(hours=1)
-
-
-class OverridesConfig(AsOfConfig):
-    """Options of one run."""
-
-    force: bool = False
-    """Publish however much changes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,11 @@ class _Made:
     kinds={"postgres"},
     pool="learning_overrides",
     metadata=column_schema(PM_OVERRIDES),
-    description="What the trading system should multiply its sizes by, and in which scopes.",
+    description=(
+        "What the trading bot multiplies its sizes by, and where: this is the table that it reads. "
+        "Made from the active lessons, from what is left of their edges, from the regime in force "
+        "and from the gain. A set goes live whole, if its checks hold, or the last one stays."
+    ),
     check_specs=[
         *(
             dg.AssetCheckSpec(name, asset="pm_overrides", description=what, blocking=True)
@@ -94,30 +105,54 @@ class _Made:
                 "offends it waits until three ticks in a row agree, or a person forces it."
             ),
         ),
+        dg.AssetCheckSpec(
+            NO_TRIAL,
+            asset="pm_overrides",
+            description=(
+                "The lessons were learned with the settings of the book. Those of a run with other "
+                "thresholds wait until a person forces them, or until lessons are learned again."
+            ),
+        ),
     ],
 )
 def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with check results Dagster wants no more
     """Publish what the active lessons of both modules give, by what was measured of them."""
-    settings, now = book.config, book.now()
+    now = book.now()
     with clear_failures(), book.connect() as conn:
+        settings = settings_of_run(config, book.config)
         refuse_unsound(conn, BEFORE, settings, now)
-        made = _made(conn, book, book.as_of(conn, config.as_of))
+        made = _made(conn, book, settings, _as_of(conn, book, config))
         wrong = problems(made.content, _expected(made.edges, settings.min_edge_r), now)
-        why_wait = "" if config.force else _why_hold_back(conn, made.content, settings)
-        set_id = None if wrong else _store(conn, made.content, is_live=not why_wait)
+        why = {} if config.force else _why_hold_back(conn, made.content, settings)
+        set_id = None if wrong else _store(conn, made.content, is_live=not why)
     return dg.MaterializeResult(
         metadata={
-            **of_overrides(made.content, set_id, why_wait),
+            **pictured(pictures.overrides(made.content.overrides)),
+            **of_overrides(made.content, set_id, "; ".join(why.values())),
+            **of_thresholds(thresholds_of_run(settings, book.config)),
             **of_gains(made.gains),
             **of_withheld(made.edges, settings.min_edge_r),
-            **pictured(pictures.overrides(made.content.overrides)),
         },
-        check_results=[*_results(wrong), _waits(why_wait)],
+        check_results=[
+            *_results(wrong),
+            *(_waits(check, why) for check in (NOT_TOO_MUCH, NO_TRIAL)),
+        ],
     )
 
 
-def _made(conn: Conn, book: BookResource, as_of: datetime) -> _Made:
-    settings = book.config
+def _as_of(conn: Conn, book: BookResource, config: OverridesConfig) -> datetime:
+    """The moment of the set; one that a person asks for is never older than the live set's."""
+    as_of, live = book.as_of(conn, config.as_of), overrides.live(conn)
+    is_older = live is not None and as_of < live.content.as_of
+    if live is not None and is_older and config.as_of and not config.force:
+        raise UserError(
+            f"the book {book.name} is live as of {live.content.as_of:%Y-%m-%d %H:%M} UTC and its "
+            "bot would get an older set: give a later as_of, or none"
+        )
+    return as_of
+
+
+def _made(conn: Conn, book: BookResource, settings: LearningConfig, as_of: datetime) -> _Made:
     active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
     since = as_of - timedelta(days=settings.look_back_days)
     known = from_frame(events.events_frame(conn, as_of, since))
@@ -141,10 +176,26 @@ def _expected(edges: Sequence[AdjustedEdge], least_r: float) -> list[str]:
     return [edge.lesson.lesson_id for edge in edges if edge.why_withheld(least_r) is None]
 
 
-def _why_hold_back(conn: Conn, new: OverrideSet, settings: LearningConfig) -> str:
+def _why_hold_back(conn: Conn, new: OverrideSet, settings: LearningConfig) -> dict[str, str]:
+    """The checks for which the set must wait, each with the reason."""
     live = overrides.live(conn)
     held = [earlier.content for earlier in overrides.held_back(conn)]
-    return why_hold_back(new, live.content if live else None, held, settings.most_changed_share)
+    much = why_hold_back(new, live.content if live else None, held, settings.most_changed_share)
+    why = {NOT_TOO_MUCH: much, NO_TRIAL: _why_trial(conn)}
+    return {check: reason for check, reason in why.items() if reason}
+
+
+def _why_trial(conn: Conn) -> str:
+    """Which lessons were learned with other thresholds than the book's; empty where none were."""
+    states = {module: lessons.module_state(conn, module) for module in MODULES}
+    tried = {m: lessons.trial_of(state) for m, state in states.items() if state is not None}
+    said = [f"{m} with {in_words(t.thresholds)}" for m, t in tried.items() if t is not None]
+    return (
+        f"the lessons of {' and '.join(said)} are those of one run: held back until they are "
+        "learned with the settings of the book again, or until a person forces it"
+        if said
+        else ""
+    )
 
 
 def _store(conn: Conn, content: OverrideSet, *, is_live: bool) -> int:
@@ -161,10 +212,10 @@ def _results(wrong: Sequence[Problem]) -> list[dg.AssetCheckResult]:
     ]
 
 
-def _waits(why: str) -> dg.AssetCheckResult:
+def _waits(check: str, why: Mapping[str, str]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        check_name=NOT_TOO_MUCH,
-        passed=not why,
+        check_name=check,
+        passed=check not in why,
         severity=dg.AssetCheckSeverity.WARN,
-        description=why or "holds",
+        description=why.get(check, "holds"),
     )

@@ -5,6 +5,7 @@ What the tables look like is declared in `store.tables`.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import ProgrammingError
 
 from learning_assets.errors import UserError
-from learning_assets.store.connection import database_name, open_database
+from learning_assets.store.connection import Conn, database_name, open_database
 from learning_assets.store.history import create_schema
 from learning_assets.store.settings import Settings
 
@@ -51,6 +52,24 @@ def migrate(settings: Settings) -> None:
         ) from None
 
 
+def bring_up_to_date(conn: Conn, settings: Settings) -> None:
+    """Migrate the book where the tables behind `conn` are not those of this version.
+
+    Errors as `migrate`.
+    """
+    if recorded_revision(conn) != latest_revision():
+        migrate(settings)
+
+
+def recorded_revision(conn: Conn) -> str | None:
+    """The revision of the book's tables behind `conn`, None where there are none."""
+    if conn.execute("SELECT to_regclass(%s)", [VERSION_TABLE]).fetchone() == (None,):
+        return None
+    row = conn.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
+    return None if row is None else str(row[0])
+
+
+@cache
 def latest_revision() -> str:
     """The revision that this version of the software wants."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
