@@ -2,7 +2,8 @@
 
 Needs `learning ui --book demo` running on the simulated market. Closes positions in transactions
 that stay open for up to twenty seconds, so that they commit in another order than they were
-written in, and then looks when each became an event.
+written in, and then looks when each became an event. With `--backlog N` it commits N closings of
+the last 200 days at once, as after a long outage, and looks how many runs they take.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from learning_assets.store.settings import Settings, settings
 LONGEST_OPEN_SECONDS = 20.0
 AT_ONCE = 12
 PATIENCE_SECONDS = 120.0
+BACKLOG_DAYS, BACKLOG_PATIENCE_SECONDS = 200, 1200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,34 @@ class Result:
     runs: int
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Closings that were committed at once, how many are events once, and what that took.
+
+    `seconds` is from the commit until the last one was seen to be an event.
+    """
+
+    closings: int
+    days: int
+    there_once: int
+    missing: int
+    seconds: float
+    failed_runs: int
+    runs: int
+
+
 def closed_now(trade: ClosedTrade) -> ClosedTrade:
     """The trade under a new id, closed a moment ago."""
-    moved = datetime.now(UTC) - trade.closed_at
+    return closed_at(trade, datetime.now(UTC))
+
+
+def closed_at(trade: ClosedTrade, moment: datetime) -> ClosedTrade:
+    """The trade under a new id, closed at a moment."""
+    moved = moment - trade.closed_at
     opened_at = None if trade.opened_at is None else trade.opened_at + moved
-    closed_at = trade.closed_at + moved
     actions = tuple(replace(a, action_id=str(uuid.uuid4())) for a in trade.actions)
     return replace(
-        trade, trade_id=str(uuid.uuid4()), opened_at=opened_at, closed_at=closed_at, actions=actions
+        trade, trade_id=str(uuid.uuid4()), opened_at=opened_at, closed_at=moment, actions=actions
     )
 
 
@@ -61,7 +83,7 @@ def close(book: Settings, trade: ClosedTrade, open_seconds: float) -> tuple[str,
     """Write the trade's strands, wait, commit; its id and the time of the commit."""
     with connect(book) as conn:
         with conn.transaction():
-            append_strands(conn, trade, book.schema)
+            append_strands(conn, [trade], book.schema)
             time.sleep(open_seconds)
         return trade.trade_id, time.time()
 
@@ -101,6 +123,29 @@ def judged(book: Settings, committed: dict[str, float], began: float) -> Result:
     )
 
 
+def run_backlog(book: Settings, closings: int, seed: int) -> Backlog:
+    """Commit so many closings of the last days at once, and wait until all are events."""
+    rng, now = random.Random(seed), datetime.now(UTC)
+    trades = simulate(MarketSettings(seed=seed, n_trades=1000, n_effects=0, n_dm_effects=0)).trades
+    backlog = [
+        closed_at(rng.choice(trades), now - timedelta(days=rng.uniform(0, BACKLOG_DAYS)))
+        for _ in range(closings)
+    ]
+    names = [trade.trade_id for trade in backlog]
+    days = {trade.closed_at.date() for trade in backlog}
+    with connect(book) as conn, conn.transaction():
+        append_strands(conn, backlog, book.schema)
+    began = time.time()
+    found: dict[str, tuple[float, bool]] = {}
+    while time.time() < began + BACKLOG_PATIENCE_SECONDS and len(found) < closings:
+        time.sleep(5)
+        found |= ingested(book, [name for name in names if name not in found])
+    seconds = time.time() - began
+    total, failed = runs_since(book, began)
+    there = sum(once for _, once in ingested(book, names).values())
+    return Backlog(closings, len(days), there, closings - len(found), seconds, failed, total)
+
+
 def ingested(book: Settings, names: list[str]) -> dict[str, tuple[float, bool]]:
     """When each trade became events, and whether each of its actions is there once."""
     query = (
@@ -131,10 +176,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=0.5, help="closings a second")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backlog", type=int, metavar="N", help="commit N closings at once")
     args = parser.parse_args()
     book = settings(os.environ, "demo")
     with server.running(book):
-        result = run(book, args.minutes, args.rate, args.seed)
+        result: Result | Backlog = (
+            run_backlog(book, args.backlog, args.seed)
+            if args.backlog
+            else run(book, args.minutes, args.rate, args.seed)
+        )
     print(json.dumps(asdict(result), indent=2))
     sys.exit(0 if result.there_once == result.closings and not result.failed_runs else 1)
 

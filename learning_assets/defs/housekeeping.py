@@ -16,7 +16,7 @@ from learning_assets.store.housekeeping import forget_checks, history, history_b
 
 KEEP_VARIABLE = "LEARNING_KEEP_RUNS_DAYS"
 DEFAULT_KEEP_DAYS = 14
-MOST_OF_JOB = 1000
+MOST_OF_JOB = 500
 """Runs of one job beyond this number go however young they are: some sensors start thousands."""
 
 MOST_RUNS, RUNS_AT_ONCE = 10_000, 200

@@ -41,6 +41,8 @@ def environment(settings: Settings) -> Mapping[str, str]:
         "LEARNING_HOME": str(settings.home),
         # A run over many days writes an event for each; one by one they take most of its time.
         "DAGSTER_EVENT_BATCH_SIZE": "500",
+        # A look at a source in which everything is new may take longer than the usual minute.
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
         "DAGSTER_DISABLE_TELEMETRY": "yes",
     }
 

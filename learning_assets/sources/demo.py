@@ -800,13 +800,14 @@ def write_strands(conn: Connection[Any], market: Market, schema: str) -> Written
     return _counted(written)
 
 
-def append_strands(conn: Connection[Any], trade: ClosedTrade, schema: str) -> None:
-    """Writes the strands of one more trade; the caller commits."""
-    rows = [_closing(trade, 0, False, timedelta(0)), *_action_rows(trade, 0, False)]
+def append_strands(conn: Connection[Any], trades: Iterable[ClosedTrade], schema: str) -> None:
+    """Writes the strands of more trades; the caller commits."""
     name = sql.Identifier(schema, "ad_strands")
     with conn.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(name)) as copy:
-        for row in rows:
-            copy.write_row(_plain(row))
+        for trade in trades:
+            copy.write_row(_plain(_closing(trade, 0, False, timedelta(0))))
+            for row in _action_rows(trade, 0, False):
+                copy.write_row(_plain(row))
 
 
 def _drop_simulated(conn: Connection[Any], schema: str, name: sql.Identifier) -> None:

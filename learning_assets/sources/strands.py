@@ -102,18 +102,21 @@ ORDER BY at DESC NULLS LAST, id COLLATE "C" DESC LIMIT 100
 
 # A timestamp misses what commits late; the transactions that an earlier snapshot did not see do
 # not. Row versions hold the lower half of their transaction's number; the upper half is that of
-# the newest number below the present one.
+# the newest number below the present one. Joins, since a list of a hundred thousand changed keys
+# outgrows the memory of IN, which then compares each row with each key.
 _SNAPSHOT = "SELECT pg_current_snapshot()::text, pg_snapshot_xmax(pg_current_snapshot())::text"
 _CHANGED = sql.SQL("""
-WITH changed AS (
+WITH changed AS MATERIALIZED (
   SELECT {key} AS key, CASE WHEN kind = 'position_closed' THEN id END AS id FROM {table} AS s
   WHERE kind IN ('position_closed', 'pm_action', 'decision_lowcap')
     AND NOT pg_visible_in_snapshot(
       ({now} - (({now} - s.xmin::text::bigint) & 4294967295))::text::xid8, {since}::pg_snapshot)
 )
-SELECT DISTINCT {closed_at} FROM {table} AS s
-WHERE kind = 'position_closed' AND (
-  {key} IN (SELECT key FROM changed) OR id IN (SELECT id FROM changed))
+SELECT {closed_at} FROM {table} AS s
+JOIN (SELECT DISTINCT key FROM changed) AS changed ON changed.key = {key}
+WHERE kind = 'position_closed'
+UNION
+SELECT {closed_at} FROM {table} AS s JOIN changed USING (id) WHERE kind = 'position_closed'
 """)
 
 Connect = Callable[[], AbstractContextManager[Connection[Any]]]

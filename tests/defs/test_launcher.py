@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -100,3 +103,23 @@ def test_what_a_dead_process_started_is_ended_too(tmp_path: Any) -> None:
     while psutil.pid_exists(orphan) and time.monotonic() < until:
         time.sleep(0.05)
     assert not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == "zombie"
+
+
+def test_a_code_server_that_does_not_know_a_run_means_that_it_is_gone(
+    instance: dg.DagsterInstance, tmp_path: Any
+) -> None:
+    code = tmp_path / "empty.py"
+    code.write_text("import dagster as dg\ndefs = dg.Definitions()\n")
+    # pytest's own folders are too deep for the address of a socket.
+    address = Path(tempfile.mkdtemp(prefix="la", dir="/tmp")) / "code.sock"
+    command = ["-m", "dagster", "api", "grpc", "-s", str(address), "-f", str(code)]
+    server = subprocess.Popen([sys.executable, *command], start_new_session=True)
+    try:
+        until = time.monotonic() + 60
+        while not address.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        tag = json.dumps({"host": "localhost", "socket": str(address)})
+        assert health(instance, {".dagster/grpc_info": tag}) is WorkerStatus.NOT_FOUND
+    finally:
+        stop([Child("code server", server, tmp_path / "log")])
+        shutil.rmtree(address.parent)

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -785,3 +786,27 @@ def test_a_closing_without_a_trade_or_time_is_no_error(strands: Strands) -> None
 def test_a_snapshot_of_another_server_counts_for_nothing(strands: Strands) -> None:
     strands.add("c", "position_closed", new_id(), closes("2026-03-04"))
     assert strands.source.changes("999999999:999999999:").days == [date(2026, 3, 4)]
+
+
+@contextmanager
+def with_little_memory(book: Settings) -> Iterator[Conn]:
+    with connect(book) as conn:
+        conn.execute("SET work_mem = '64kB'")
+        conn.execute("SET statement_timeout = '30s'")
+        yield conn
+
+
+def test_many_changes_at_once_are_found_without_comparing_each_with_each(strands: Strands) -> None:
+    table = sql.Identifier(strands.schema, "ad_strands")
+    fill = sql.SQL(
+        "INSERT INTO {} (id, kind, trade_id, content, created_at) SELECT 'c' || n, "
+        "'position_closed', gen_random_uuid(), jsonb_build_object('trade_summary', "
+        "jsonb_build_object('exit_timestamp', date '2026-03-01' + n %% 90)), now() "
+        "FROM generate_series(1, %s) AS n"
+    )
+    strands.conn.execute(fill.format(table), [30_000])
+    strands.conn.execute(sql.SQL("ANALYZE {}").format(table))
+    source = StrandsSource(lambda: with_little_memory(strands.book), strands.schema)
+    changes = source.changes(None)
+    assert len(changes.days) == 90
+    assert source.changes(changes.seen).days == []
