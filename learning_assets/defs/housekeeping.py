@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from learning_assets.defs.resources import BookResource, clear_failures
+from learning_assets.defs.storage import BookStorage
 from learning_assets.errors import UserError
 from learning_assets.store.housekeeping import forget_checks, history, history_bytes, old_runs
 
@@ -47,13 +48,25 @@ def keep_days(given: str | None) -> int:
 def delete_old_runs(
     context: dg.OpExecutionContext, config: HousekeepingConfig, book: BookResource
 ) -> None:
-    """Delete them, some at a time and at most `MOST_RUNS`; what is left waits for tomorrow."""
+    """Delete them, some at a time and at most `MOST_RUNS`; what is left waits for tomorrow.
+
+    In an instance with a storage of its own nothing is deleted: its runs are not ours alone.
+    """
+    if not keeps_history_of_book(context.instance):
+        context.add_output_metadata({"runs deleted": 0, "why": "this instance has its own storage"})
+        return
     with clear_failures():
         days = config.keep_days or keep_days(os.environ.get(KEEP_VARIABLE))
         deleted = delete_runs(context.instance, book, book.now() - timedelta(days=days))
         with history(book.settings) as conn:
             size = history_bytes(conn)
     context.add_output_metadata({"runs deleted": deleted, "days kept": days, "bytes now": size})
+
+
+def keeps_history_of_book(instance: dg.DagsterInstance) -> bool:
+    """Whether an instance keeps its history where the book's is, by our storage class."""
+    storage = instance.get_ref().storage_data if instance.is_persistent else None
+    return storage is not None and storage.class_name == BookStorage.__name__
 
 
 def delete_runs(instance: dg.DagsterInstance, book: BookResource, before: datetime) -> int:

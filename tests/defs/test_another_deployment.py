@@ -102,6 +102,15 @@ def test_a_resource_of_the_same_name_is_told(new_book: Settings) -> None:
         dg.Definitions.merge(dg.Definitions(resources={"book": 1}), build_definitions())
 
 
+def test_old_runs_of_somebody_else_stay(instance: dg.DagsterInstance, new_book: Settings) -> None:
+    definitions = build_definitions()
+    lessons = definitions.resolve_job_def("lessons")
+    lessons.execute_in_process(instance=instance, partition_key="pm")
+    job = definitions.resolve_job_def("housekeeping")
+    assert job.execute_in_process(instance=instance).success
+    assert len(instance.get_runs()) == 2
+
+
 def test_without_a_source_a_run_says_what_to_do(
     instance: dg.DagsterInstance, new_book: Settings
 ) -> None:
