@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -71,13 +71,17 @@ def walked(name: str, events: EventTable, as_of: datetime) -> Row:
 
 
 def simulated(kind: str, seed: int) -> Row:
-    """A simulated market of that kind."""
-    settings = asdict(MARKET) | {"seed": seed, "flip_halfway": kind == "flip"}
-    market = simulate(MarketSettings(**settings))
+    """A simulated market of that kind, walked forward."""
+    return walked(f"{kind} {seed}", *market_of(kind, seed))
+
+
+def market_of(kind: str, seed: int, base: MarketSettings = MARKET) -> tuple[EventTable, datetime]:
+    """The events of a simulated market of that kind, and its end."""
+    market = simulate(replace(base, seed=seed, flip_halfway=kind == "flip"))
     events = from_frame(market.frame())
     if kind == "shuffled":
         events = events.with_rr(np.random.default_rng(seed).permutation(events.rr))
-    return walked(f"{kind} {seed}", events, market.settings.end)
+    return events, market.settings.end
 
 
 def real(path: Path, risk: float | None) -> Row:
