@@ -30,15 +30,15 @@ from scipy import stats
 
 from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges
 from learning_assets.core.config import LearningConfig
-from learning_assets.core.events import EventTable, from_frame
+from learning_assets.core.events import EventTable, from_frame, instant
 from learning_assets.core.gain import MODULES, ModuleGain, gains_of
-from learning_assets.core.judge import Difference, total_of
+from learning_assets.core.judge import total_of
 from learning_assets.core.learn import learn_module
 from learning_assets.core.membership import trades_of
 from learning_assets.core.meta import meta_results
 from learning_assets.core.records import Lesson
 from learning_assets.core.replay import judge_all, learned_before, past_weeks, published
-from learning_assets.core.walkforward import Replay
+from learning_assets.core.walkforward import Replay, WeekResult
 from learning_assets.sources.demo import MarketSettings, simulate
 
 Floats = NDArray[np.float64]
@@ -53,6 +53,7 @@ ECHOES = {"echo": 1.0, "echo of 75 %": 0.75, "echo of 40 %": 0.4}
 WORLDS = {f"regime: {kind}": kind for kind in regime_weights.KINDS}
 SIMULATED = ("lasting", "wearing", *ECHOES, "own trades")
 MARKETS = (*SIMULATED, *WORLDS)
+ALL_OF_THEM = "all of them"
 ALONE = MarketSettings(
     n_trades=7000,
     span_days=LEARN_DAYS + TEST_DAYS,
@@ -223,10 +224,27 @@ WALKED = replace(
 FIRST_WEEK = 8
 """Earlier weeks have seen too few trades to publish anything."""
 
-GAIN_MARKETS = ("stable", "shuffled", "flip")
-"""In the first trust pays, in the others distrust does."""
+CHURN = "churn"
+CHURN_WEEKS = 10
+"""After so many weeks all effects change sign, again and again: what was learned is soon wrong."""
+
+GAIN_MARKETS = ("stable", "shuffled", "flip", CHURN)
+"""In the first trust pays, in the others it does not."""
 
 Gains = Mapping[str, ModuleGain]
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a gain is worth over all weeks, less without overrides.
+
+    `mean_rr` in R per unit of size. It grows with the gain wherever edges are right on the whole,
+    so beside it `squared_error` of gain times predicted edge (R² / 1000 per trade), which is
+    least where the gain is what the edges come true by.
+    """
+
+    mean_rr: float
+    squared_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +257,14 @@ class GainRow:
     market: str
     seed: int
     gain: float
-    learned: Difference
-    prior: Difference
-    full: Difference
+    learned: Worth
+    prior: Worth
+    full: Worth
 
 
 def gain_row(market: str, seed: int) -> GainRow:
     """Learn every week once, publish it with the three gains, judge all weeks."""
-    events, end = walk_forward.market_of(market, seed, WALKED)
+    events, end = _churning(seed) if market == CHURN else _walked(market, seed)
     weeks = past_weeks(events, end)[FIRST_WEEK:]
     learned = [learned_before(events, week, WALK_CONFIG) for week in weeks]
     earned: list[Replay] = []
@@ -256,10 +274,33 @@ def gain_row(market: str, seed: int) -> GainRow:
         [published(week, WALK_CONFIG, _constant(value, week.week)) for week in learned]
         for value in (WALK_CONFIG.prior_gain, 1.0)
     )
-    found = (
-        total_of(judge_all(r, events, end, WALK_CONFIG), WALK_CONFIG) for r in (earned, prior, full)
+    worth = (_worth(judge_all(r, events, end, WALK_CONFIG)) for r in (earned, prior, full))
+    return GainRow(market, seed, earned[-1].gains["pm"], *worth)
+
+
+def _worth(results: Sequence[WeekResult]) -> Worth:
+    total = total_of(results, WALK_CONFIG)
+    error = sum(
+        module.gain**2 * day.xx - 2 * module.gain * day.xy
+        for module in (result.modules["pm"] for result in results)
+        for day in module.days
     )
-    return GainRow(market, seed, earned[-1].gains["pm"], *found)
+    return Worth(total.difference or 0.0, 1000 * error / max(total.n_trades, 1))
+
+
+def _walked(market: str, seed: int) -> tuple[EventTable, datetime]:
+    return walk_forward.market_of(market, seed, WALKED)
+
+
+def _churning(seed: int) -> tuple[EventTable, datetime]:
+    """A market whose effects change sign every ten weeks."""
+    market = simulate(replace(WALKED, seed=seed))
+    events = from_frame(market.frame())
+    effect = np.array([market.truth.expected_rr[t] for t in events.trade_ids])
+    effect -= market.truth.base_rr
+    week = (events.closed_at - instant(WALKED.start)) // np.timedelta64(7, "D")
+    turned = week // CHURN_WEEKS % 2 == 1
+    return events.with_rr(np.where(turned, events.rr - 2 * effect, events.rr)), WALKED.end
 
 
 def _gains_of(earlier: Sequence[Replay], events: EventTable, week: datetime) -> Gains:
@@ -296,18 +337,23 @@ def paired(differences: Sequence[float]) -> Paired:
 
 
 def summary_of(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """A line for each learner and kind of market.
+    """A line for each learner and kind of market, and for all with its effect, and all without.
 
     Of `squared_error` (R² / 1000) and `off_by`, the distance of the calibration slope from 1, the
     differences with less without are given: below 0 the learner helps.
     """
-    return [
-        _line([row for row in rows if (row.learner, row.market) == kind])
-        for kind in dict.fromkeys((row.learner, row.market) for row in rows)
-    ]
+    lines: list[dict[str, object]] = []
+    for learner in dict.fromkeys(row.learner for row in rows):
+        for planted in (True, False):
+            mine = [r for r in rows if (r.learner, r.planted) == (learner, planted)]
+            markets = dict.fromkeys(row.market for row in mine)
+            lines += [_line(m, [row for row in mine if row.market == m]) for m in markets]
+            if mine:
+                lines.append(_line(ALL_OF_THEM, mine))
+    return lines
 
 
-def _line(rows: Sequence[Row]) -> dict[str, object]:
+def _line(market: str, rows: Sequence[Row]) -> dict[str, object]:
     both = [(row.on, row.off) for row in rows]
     slopes = [
         (on.calibration_slope, off.calibration_slope)
@@ -316,7 +362,7 @@ def _line(rows: Sequence[Row]) -> dict[str, object]:
     ]
     return {
         "learner": rows[0].learner,
-        "market": rows[0].market,
+        "market": market,
         "planted": rows[0].planted,
         "overrides": statistics.median(on.overrides for on, _ in both),
         "squared_error_on": statistics.fmean(on.squared_error for on, _ in both),
@@ -330,7 +376,7 @@ def _line(rows: Sequence[Row]) -> dict[str, object]:
 
 
 def gain_summary(rows: Sequence[GainRow]) -> list[dict[str, object]]:
-    """A line for each kind of market: R per unit of size of each gain, and the differences."""
+    """A line for each kind of market: what each gain is worth, and the differences."""
     return [
         _gain_line([row for row in rows if row.market == market])
         for market in dict.fromkeys(row.market for row in rows)
@@ -338,23 +384,25 @@ def gain_summary(rows: Sequence[GainRow]) -> list[dict[str, object]]:
 
 
 def _gain_line(rows: Sequence[GainRow]) -> dict[str, object]:
-    worth = {
-        name: [getattr(row, name).difference or 0.0 for row in rows]
-        for name in ("learned", "prior", "full")
-    }
-    return {
+    line: dict[str, object] = {
         "learner": "gain",
         "market": rows[0].market,
         "planted": rows[0].market == "stable",
         "gain": statistics.median(row.gain for row in rows),
-        **{name: statistics.fmean(values) for name, values in worth.items()},
-        "less_prior": asdict(paired(_less(worth["learned"], worth["prior"]))),
-        "less_full": asdict(paired(_less(worth["learned"], worth["full"]))),
     }
-
-
-def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    return [x - y for x, y in zip(a, b, strict=True)]
+    for figure in ("squared_error", "mean_rr"):
+        learned, prior, full = (
+            [getattr(getattr(row, name), figure) for row in rows]
+            for name in ("learned", "prior", "full")
+        )
+        line[figure] = {
+            "learned": statistics.fmean(learned),
+            "prior": statistics.fmean(prior),
+            "full": statistics.fmean(full),
+            "less_prior": asdict(paired(np.subtract(learned, prior).tolist())),
+            "less_full": asdict(paired(np.subtract(learned, full).tolist())),
+        }
+    return line
 
 
 def measured(

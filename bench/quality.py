@@ -307,16 +307,17 @@ class Summary:
     """Over all rows; shares 0–1.
 
     `wins_over_…` are shares of rows in which our correlation is higher (a prediction that is
-    constant has correlation 0), `near_gbm` that in which it is not below trees by more than 0.02.
+    constant has correlation 0), `near_gbm` that in which it is not below trees by more than 0.02;
+    None for a peer that did not run.
     `exact_share` is of the effects with an oracle z of at least 7, `exact_share_of_all` of all,
     beside the oracle's own share `clear_share`.
     """
 
     rows: int
-    wins_over_gbm: float
-    near_gbm: float
-    wins_over_replaced: float
-    wins_over_lasso: float
+    wins_over_gbm: float | None
+    near_gbm: float | None
+    wins_over_replaced: float | None
+    wins_over_lasso: float | None
     null_or_wrong_share: float
     exact_share: float
     exact_share_of_all: float
@@ -335,10 +336,10 @@ def summary_of(rows: Sequence[Row]) -> Summary:
     count = sum(m.overrides for m in mine)
     return Summary(
         len(rows),
-        _share(_lead(row, "trees") > 0 for row in rows),
-        _share(_lead(row, "trees") >= -NEAR for row in rows),
-        _share(_lead(row, "replaced") > 0 for row in rows),
-        _share(_lead(row, "lasso") > 0 for row in rows),
+        _ahead(rows, "trees"),
+        _ahead(rows, "trees", by=-NEAR),
+        _ahead(rows, "replaced"),
+        _ahead(rows, "lasso"),
         sum(m.null_or_wrong for m in mine) / max(count, 1),
         _share(e.exact for e in clear),
         _share(e.exact for e in effects),
@@ -349,10 +350,14 @@ def summary_of(rows: Sequence[Row]) -> Summary:
     )
 
 
-def _lead(row: Row, peer: str) -> float:
-    if peer not in row.methods:
-        return 0.0
-    return (row.methods["ours"].correlation or 0.0) - (row.methods[peer].correlation or 0.0)
+def _ahead(rows: Sequence[Row], peer: str, by: float = 0.0) -> float | None:
+    """Share of rows in which our correlation is ahead by more; None where the peer did not run."""
+    leads = [
+        (row.methods["ours"].correlation or 0.0) - (row.methods[peer].correlation or 0.0)
+        for row in rows
+        if peer in row.methods
+    ]
+    return _share(lead > by for lead in leads) if leads else None
 
 
 def _share(flags: Iterable[bool]) -> float:

@@ -23,7 +23,7 @@ from learning_assets.core.scope import subset
 from learning_assets.sources.demo import simulate
 
 SHARES = (
-    *("wins_over_gbm", "near_gbm", "wins_over_replaced", "wins_over_lasso"),
+    *("wins_over_gbm", "near_gbm", "wins_over_replaced"),
     *("null_or_wrong_share", "exact_share", "exact_share_of_all", "clear_share"),
 )
 
@@ -138,6 +138,7 @@ def test_rows_and_summary(monkeypatch: pytest.MonkeyPatch) -> None:
         quality.problem_of(settings).test_events.rr.mean()
     )
     assert len(row.effects) == 8
+    assert summary.pop("wins_over_lasso") is None
     for name in SHARES:
         assert 0.0 <= summary[name] <= 1.0, name
     assert {"calibration_slope_median", "overrides_per_planted", "methods"} <= summary.keys()
@@ -207,9 +208,13 @@ def test_an_echo_is_counted_twice_without_factors(quick: None) -> None:
     assert factors.on.squared_error == pytest.approx(lasting["factors"].on.squared_error, rel=0.05)
     assert factors.off.squared_error > 3 * factors.on.squared_error
     assert factors.off.calibration_slope == pytest.approx(0.5, abs=0.1)
-    line = ablation.summary_of([factors])[0]
-    assert line["squared_error"]["mean"] < 0  # type: ignore[index]
-    assert line["changed"] == 1
+    lines = ablation.summary_of([factors, lasting["factors"]])
+    assert [(line["market"], line["planted"]) for line in lines] == [
+        ("echo", True), (ablation.ALL_OF_THEM, True),
+        ("lasting", False), (ablation.ALL_OF_THEM, False),
+    ]  # fmt: skip
+    assert [line["changed"] for line in lines] == [1, 1, 0, 0]
+    assert lines[0]["squared_error"]["mean"] < 0  # type: ignore[index]
 
 
 def test_an_echo_is_the_share_of_the_entries_that_it_says() -> None:
@@ -239,6 +244,22 @@ def test_paired_differences_have_students_interval() -> None:
     assert ablation.paired([]) == ablation.Paired(0, 0.0, None, None)
 
 
+def test_a_churning_market_turns_its_effects_and_not_its_noise() -> None:
+    settings = replace(ablation.WALKED, seed=2)
+    market, (churning, end) = simulate(settings), ablation._churning(2)
+    assert end == settings.end
+    rr = dict(zip(churning.trade_ids, churning.rr, strict=True))
+    turned = 0
+    for trade in market.trades:
+        effect = market.truth.expected_rr[trade.trade_id] - market.truth.base_rr
+        weeks = (trade.closed_at - settings.start).days // 7
+        sign = -1 if weeks // ablation.CHURN_WEEKS % 2 else 1
+        noise = trade.rr - market.truth.expected_rr[trade.trade_id]
+        assert rr[trade.trade_id] == pytest.approx(market.truth.base_rr + sign * effect + noise)
+        turned += sign < 0 and effect != 0
+    assert turned > 200
+
+
 def test_a_gain_that_is_learned_lies_between_the_other_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -247,13 +268,15 @@ def test_a_gain_that_is_learned_lies_between_the_other_two(
     small = replace(small, share_regime=0.0, n_effects=2, noise="light", effect_range_r=(0.8, 0.9))
     monkeypatch.setattr(ablation, "WALKED", small)
     row = ablation.gain_row("stable", 1)
-    worth = [getattr(row, name).difference for name in ("prior", "learned", "full")]
+    worth = [getattr(row, name).mean_rr for name in ("prior", "learned", "full")]
     assert worth == sorted(worth)
     assert 0.02 < worth[0] < worth[2]
     assert row.gain > 0.7
+    assert row.learned.squared_error < row.prior.squared_error < 0
     line = ablation.gain_summary([row, row])[0]
     assert line["planted"] is True
-    assert line["less_prior"]["mean"] == pytest.approx(worth[1] - worth[0])  # type: ignore[index]
+    less = line["mean_rr"]["less_prior"]  # type: ignore[index]
+    assert less["mean"] == pytest.approx(worth[1] - worth[0])
 
 
 def test_prediction_adds_the_edges_of_all_matching_actions(problem: quality.Problem) -> None:
