@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from honesty import measured_on, seeds_of
 from numpy.typing import NDArray
 
 from learning_assets.core.config import LearningConfig
@@ -141,8 +141,12 @@ def cramer_rao(half_life_hours: float) -> float:
 
 
 def planted(half_life_hours: float, markets: int, seed: int) -> PlantedRow:
-    """What is found of one planted half-life; a fit that is not called counts as wrong."""
-    found = fits(half_life_hours, markets, seed)
+    """What is found of one planted half-life in markets of 20 slices."""
+    return planted_row(half_life_hours, fits(half_life_hours, markets, seed))
+
+
+def planted_row(half_life_hours: float, found: Sequence[HalfLife]) -> PlantedRow:
+    """How good the fits of one planted half-life are; one that is not called counts as wrong."""
     called = [f for f in found if f.status is DecayState.DECAYING]
     errors = [abs((f.half_life_hours or 0.0) / half_life_hours - 1) for f in called]
     median = statistics.median(errors + [math.inf] * (len(found) - len(called)))
@@ -214,17 +218,12 @@ def _rows(args: argparse.Namespace) -> Iterator[tuple[str, PlantedRow | LastingR
         yield "found", lasting(f"found in {span} days", found)
 
 
-def _seeds(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
-
-
 def main() -> None:
     """Run all parts and print a table, or one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markets", type=int, default=12, help="planted markets of 20 slices")
     parser.add_argument("--seed", type=int, default=1, help="seed of the planted markets")
-    parser.add_argument("--found-seeds", type=_seeds, default=_seeds("701-703"), help="A-B")
+    parser.add_argument("--found-seeds", type=seeds_of, default=seeds_of("701-703"), help="A-B")
     parser.add_argument("--spans", type=int, nargs="*", default=[180], help="days of a market")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -233,8 +232,7 @@ def main() -> None:
         print(row, file=sys.stderr, flush=True)
         rows.setdefault(part, []).append(asdict(row))
     document = {
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
+        **measured_on(),
         "rows": rows,
         "seconds_5000_lessons_52_weeks": speed(),
     }

@@ -28,7 +28,7 @@ from learning_assets.core.events import EventTable, from_frame
 from learning_assets.core.learn import Searched, learn_module, search
 from learning_assets.core.meta import meta_results
 from learning_assets.core.overrides import build_overrides
-from learning_assets.core.records import ClosedTrade, LessonStatus, Override
+from learning_assets.core.records import ClosedTrade, Lesson, LessonStatus, Override
 from learning_assets.core.scope import ScopeSubset
 from learning_assets.sources.demo import Market, MarketSettings, PlantedEffect, frame_of, simulate
 from learning_assets.sources.detect import open_source
@@ -71,21 +71,9 @@ def planted(seed: int, **changes: object) -> Planted:
     lessons = [
         lesson for m in ("dm", "pm") for lesson in learn_module(events, m, CONFIG, as_of).lessons
     ]
-    made = build_overrides(
-        lessons,
-        events,
-        CONFIG,
-        as_of,
-        as_of,
-        timedelta(hours=1),
-        meta=meta_results(lessons, events, CONFIG, as_of),
-    ).overrides
+    made = published(lessons, events, as_of)
     seconds = time.perf_counter() - start
-    aliases = {
-        lesson.lesson_id: {lesson.scope_subset, *lesson.aliases}
-        for lesson in lessons
-        if lesson.status is LessonStatus.ACTIVE
-    }
+    aliases = scopes_of(lessons)
     alive = [e for e in market.truth_as_of(as_of).effects if e.alive]
     large = [e for e in alive if abs(e.effect_r) >= LARGE_R and e.n_trades >= LARGE_N]
     return Planted(
@@ -98,6 +86,24 @@ def planted(seed: int, **changes: object) -> Planted:
         sum(_is_wrong(o, market) for o in made),
         seconds,
     )
+
+
+def published(
+    lessons: Sequence[Lesson], events: EventTable, as_of: datetime
+) -> tuple[Override, ...]:
+    """The overrides that the main job would publish, half-lives, factors and weights included."""
+    meta = meta_results(lessons, events, CONFIG, as_of)
+    hour = timedelta(hours=1)
+    return build_overrides(lessons, events, CONFIG, as_of, as_of, hour, meta=meta).overrides
+
+
+def scopes_of(lessons: Sequence[Lesson]) -> dict[str, set[ScopeSubset]]:
+    """By id of each active lesson its scope and those that mean the same trades."""
+    return {
+        lesson.lesson_id: {lesson.scope_subset, *lesson.aliases}
+        for lesson in lessons
+        if lesson.status is LessonStatus.ACTIVE
+    }
 
 
 def found(
@@ -182,6 +188,12 @@ def _rows(task: Callable[[int], object], seeds: Sequence[int], name: str) -> Ite
         yield row
 
 
+def measured_on() -> dict[str, object]:
+    """The machine and the day, for the head of a document of figures."""
+    machine = {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+    return {"machine": machine, "date": datetime.now(UTC).date().isoformat()}
+
+
 def seeds_of(text: str) -> range:
     """The seeds A … B of "A-B", or the one of "A"."""
     first, _, last = text.partition("-")
@@ -211,8 +223,7 @@ def main() -> None:
         chosen["real"] = (real(args.real), range(1, 21))
     rows = {name: list(_rows(task, seeds, name)) for name, (task, seeds) in chosen.items()}
     document = {
-        "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
-        "date": datetime.now(UTC).date().isoformat(),
+        **measured_on(),
         "rows": {name: [asdict(row) for row in part] for name, part in rows.items()},  # type: ignore[call-overload]
         "summary": {name: summary_of(part) for name, part in rows.items()},  # type: ignore[arg-type]
     }

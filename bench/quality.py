@@ -2,8 +2,8 @@
 
 A market has 6,000 trades of one pattern to learn from (180 days), 6,000 to test on (the next
 180), 28 dimensions and 8 lasting effects; its noise is `light` (normal, independent) or `bursty`
-(skewed, with a daily shock). What the meta-learners add is measured in `meta_learners`, whether
-anything is found where nothing is in `honesty`.
+(skewed, with a daily shock). `--parts` adds what the meta-learners know and what each is worth
+(`meta_learners`); whether anything is found where nothing is, is measured in `honesty`.
 
 Figures of a method, on the test trades; "true edge" is a trade's expected rr minus the base:
 - correlation of the prediction with the true edge; None where the prediction is constant
@@ -20,18 +20,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
-from honesty import CONFIG, NULL_R, found, seeds_of
-from meta_learners import PARTS, predicted
+from honesty import CONFIG, NULL_R, found, measured_on, published, scopes_of, seeds_of
+from meta_learners import PARTS
 from numpy.typing import NDArray
 from peers import (
     Learned,
@@ -47,10 +45,9 @@ from peers import (
 from learning_assets.core.dayshock import DayShock, whiten
 from learning_assets.core.events import EventTable, from_frame
 from learning_assets.core.learn import learn_module
-from learning_assets.core.meta import meta_results
 from learning_assets.core.mining import Group, group_of
-from learning_assets.core.overrides import build_overrides, trade_sizes
-from learning_assets.core.records import LessonStatus, Override
+from learning_assets.core.overrides import trade_sizes
+from learning_assets.core.records import Override
 from learning_assets.core.scope import ScopeSubset, signature
 from learning_assets.sources.demo import Market, MarketSettings, simulate
 
@@ -172,18 +169,7 @@ def ours(problem: Problem) -> Ours:
     """Learn as the main job does, half-lives and factors included."""
     events, as_of = problem.learn_events, problem.as_of
     lessons = learn_module(events, "pm", CONFIG, as_of).lessons
-    active = [lesson for lesson in lessons if lesson.status is LessonStatus.ACTIVE]
-    made = build_overrides(
-        lessons,
-        events,
-        CONFIG,
-        as_of,
-        as_of,
-        timedelta(hours=1),
-        meta=meta_results(lessons, events, CONFIG, as_of),
-    )
-    scopes = {lesson.lesson_id: {lesson.scope_subset, *lesson.aliases} for lesson in active}
-    return Ours(made.overrides, scopes)
+    return Ours(published(lessons, events, as_of), scopes_of(lessons))
 
 
 def _of_ours(problem: Problem, made: Ours, seconds: float) -> Measured:
@@ -193,6 +179,15 @@ def _of_ours(problem: Problem, made: Ours, seconds: float) -> Measured:
     sizes = trade_sizes(made.overrides, problem.test_events)
     true = np.array([_contrast(problem.learn_true_r, mask) for mask in inside])
     return measure(problem, prediction, sizes, edges, true, seconds)
+
+
+def predicted(overrides: Sequence[Override], events: EventTable) -> Floats:
+    """Sum of the adjusted edges (R) of the overrides that match a trade's actions."""
+    total = np.zeros(events.n_trades)
+    for override in overrides:
+        group = group_of(events, override.group)
+        total[group.trades[group.members(override.scope_subset)]] += override.adjusted_edge_r
+    return total
 
 
 def _contrast(y: Floats, inside: NDArray[np.bool_]) -> float:
@@ -312,16 +307,17 @@ class Summary:
     """Over all rows; shares 0–1.
 
     `wins_over_…` are shares of rows in which our correlation is higher (a prediction that is
-    constant has correlation 0), `near_gbm` that in which it is not below trees by more than 0.02.
+    constant has correlation 0), `near_gbm` that in which it is not below trees by more than 0.02;
+    None for a peer that did not run.
     `exact_share` is of the effects with an oracle z of at least 7, `exact_share_of_all` of all,
     beside the oracle's own share `clear_share`.
     """
 
     rows: int
-    wins_over_gbm: float
-    near_gbm: float
-    wins_over_replaced: float
-    wins_over_lasso: float
+    wins_over_gbm: float | None
+    near_gbm: float | None
+    wins_over_replaced: float | None
+    wins_over_lasso: float | None
     null_or_wrong_share: float
     exact_share: float
     exact_share_of_all: float
@@ -340,10 +336,10 @@ def summary_of(rows: Sequence[Row]) -> Summary:
     count = sum(m.overrides for m in mine)
     return Summary(
         len(rows),
-        _share(_lead(row, "trees") > 0 for row in rows),
-        _share(_lead(row, "trees") >= -NEAR for row in rows),
-        _share(_lead(row, "replaced") > 0 for row in rows),
-        _share(_lead(row, "lasso") > 0 for row in rows),
+        _ahead(rows, "trees"),
+        _ahead(rows, "trees", by=-NEAR),
+        _ahead(rows, "replaced"),
+        _ahead(rows, "lasso"),
         sum(m.null_or_wrong for m in mine) / max(count, 1),
         _share(e.exact for e in clear),
         _share(e.exact for e in effects),
@@ -354,10 +350,14 @@ def summary_of(rows: Sequence[Row]) -> Summary:
     )
 
 
-def _lead(row: Row, peer: str) -> float:
-    if peer not in row.methods:
-        return 0.0
-    return (row.methods["ours"].correlation or 0.0) - (row.methods[peer].correlation or 0.0)
+def _ahead(rows: Sequence[Row], peer: str, by: float = 0.0) -> float | None:
+    """Share of rows in which our correlation is ahead by more; None where the peer did not run."""
+    leads = [
+        (row.methods["ours"].correlation or 0.0) - (row.methods[peer].correlation or 0.0)
+        for row in rows
+        if peer in row.methods
+    ]
+    return _share(lead > by for lead in leads) if leads else None
 
 
 def _share(flags: Iterable[bool]) -> float:
@@ -387,8 +387,7 @@ def main() -> None:
     rows = list(_rows(args.seeds, args.noises, args.peers))
     by_noise = {noise: [row for row in rows if row.noise == noise] for noise in args.noises}
     document = {
-        "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
-        "date": datetime.now(UTC).date().isoformat(),
+        **measured_on(),
         "summary": asdict(summary_of(rows)),
         "by_noise": {noise: asdict(summary_of(part)) for noise, part in by_noise.items()},
         "parts": {name: PARTS[name](args.seeds) for name in args.parts},

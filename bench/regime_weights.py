@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from honesty import measured_on, seeds_of
 from numpy.typing import NDArray
 
 from learning_assets.core.adjust import (
@@ -221,11 +221,15 @@ def event_table(rng: np.random.Generator, slices: Slices, t: Trades, rr: Floats)
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The trades of a world, what was mined in them, and the trades that follow in the state."""
+    """The trades of a world, what was mined in them, and the trades that follow in the state.
+
+    `held_out_true_r` are the true edges of the latter, in R.
+    """
 
     world: World
     events: EventTable
     held_out: EventTable
+    held_out_true_r: Floats
     active: tuple[Lesson, ...]
 
 
@@ -241,7 +245,7 @@ def learn(world: World) -> Learned:
     )
     lessons = learn_module(events, "pm", CONFIG, AS_OF).lessons
     active = tuple(x for x in lessons if x.status is LessonStatus.ACTIVE)
-    return Learned(world, events, held_out, active)
+    return Learned(world, events, held_out, edges_of(world, slices, after), active)
 
 
 def judge(learned: Learned) -> Row:
@@ -303,15 +307,10 @@ def summary_of(rows: Sequence[Row]) -> dict[str, object]:
     }
 
 
-def _seeds(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
-
-
 def main() -> None:
     """Run every kind of world and print a table, or one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=_seeds, default=_seeds("301-320"), help="A-B")
+    parser.add_argument("--seeds", type=seeds_of, default=seeds_of("301-320"), help="A-B")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     parser.add_argument("--trades", type=int, default=32_000, help="trades learned from")
     parser.add_argument("--json", action="store_true")
@@ -323,8 +322,7 @@ def main() -> None:
             print(row, file=sys.stderr, flush=True)
             rows.setdefault(kind, []).append(row)
     document = {
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
+        **measured_on(),
         "rows": [asdict(row) for part in rows.values() for row in part],
         "summary": {kind: summary_of(part) for kind, part in rows.items()},
     }

@@ -84,14 +84,19 @@ def walked(name: str, events: EventTable, as_of: datetime) -> tuple[Row, list[Re
 
 
 def simulated(kind: str, seed: int) -> Row:
-    """A simulated market of that kind."""
-    settings = asdict(MARKET) | {"seed": seed, "flip_halfway": kind == "flip"}
-    market = simulate(MarketSettings(**settings))
+    """A simulated market of that kind, walked forward; where there is one, beside the truth."""
+    market, events = market_of(kind, seed)
+    row, replays = walked(f"{kind} {seed}", events, market.settings.end)
+    return row if kind == "shuffled" else _beside_truth(row, replays, market, events)
+
+
+def market_of(kind: str, seed: int, base: MarketSettings = MARKET) -> tuple[Market, EventTable]:
+    """A simulated market of that kind, and its events."""
+    market = simulate(replace(base, seed=seed, flip_halfway=kind == "flip"))
     events = from_frame(market.frame())
     if kind == "shuffled":
         events = events.with_rr(np.random.default_rng(seed).permutation(events.rr))
-    row, replays = walked(f"{kind} {seed}", events, market.settings.end)
-    return row if kind == "shuffled" else _beside_truth(row, replays, market, events)
+    return market, events
 
 
 def _beside_truth(row: Row, replays: Sequence[Replay], market: Market, events: EventTable) -> Row:

@@ -22,6 +22,7 @@ from learning_assets.core.overrides import (
     mean_by_trade,
     sizing_actions,
     trade_sizes,
+    with_other_patterns,
 )
 from learning_assets.core.records import Override
 from learning_assets.core.walkforward import (
@@ -211,13 +212,14 @@ def module_results(replay: Replay, trades: EventTable) -> Mapping[str, ModuleRes
 def predicted_edges(overrides: Sequence[Override], trades: EventTable, module: str) -> Floats:
     """Predicted edge of each trade before gain (length T, R, within ±2): 0 where none matches.
 
-    The adjusted edges that match an action are added; a trade has the mean of its entries (pm)
-    or allocations (dm).
+    The adjusted edges that match an action are added, with those of other patterns that fired in
+    the same trade and category; a trade has the mean of its entries (pm) or allocations (dm).
     """
     edge = np.zeros(trades.n_events)
     for o in overrides:
         if o.group.module == module:
             edge[matching_actions(o, trades)] += o.adjusted_edge_r
+    edge = with_other_patterns(edge, trades)
     edge = np.clip(edge, -MOST_PREDICTED_R, MOST_PREDICTED_R)
     return mean_by_trade(edge, sizing_actions(trades, module, _PREDICTED[module]), trades, 0.0)
 

@@ -203,12 +203,14 @@ def _drawdown(result: Floats) -> float:
 def trade_sizes(overrides: Sequence[Override], events: EventTable) -> Floats:
     """Size of each trade (length T, 1 without overrides): its sizing actions' multipliers.
 
-    Multipliers that match one action are combined by `core.combine`'s rule; a trade's size is
-    the mean over its sizing actions of pm times that of dm.
+    Multipliers that match one action, and those of other patterns that fired in the same trade
+    and category, are combined by `core.combine`'s rule; a trade's size is the mean over its
+    sizing actions of pm times that of dm.
     """
     size = np.ones(events.n_trades)
     for module, categories in SIZING.items():
-        multiplier = action_multipliers(overrides, events, module)
+        added = action_multipliers(overrides, events, module) - 1.0
+        multiplier = np.clip(1.0 + with_other_patterns(added, events), *BOUNDS[module])
         size *= mean_by_trade(multiplier, sizing_actions(events, module, categories), events, 1.0)
     return size
 
@@ -242,6 +244,33 @@ def action_multipliers(overrides: Sequence[Override], events: EventTable, module
             added[matching_actions(override, events)] += override.multiplier - 1.0
     low, high = BOUNDS[module]
     return np.clip(1.0 + added, low, high)
+
+
+def with_other_patterns(values: Floats, events: EventTable) -> Floats:
+    """Each action's value (length A) plus those of the other patterns of its trade and category.
+
+    Several patterns that fire in one category of one trade are one decision, so what they say of
+    it adds up; a cause that they share has been divided among them (`core.factors`). A pattern
+    with several actions in the trade counts with their mean.
+    """
+    category = _categories(events)
+    if len(np.unique(category)) == len(category):
+        return values
+    n_groups = len(events.groups)
+    pairs, of_pair = np.unique(events.trade * n_groups + events.group, return_inverse=True)
+    mean = np.bincount(of_pair, weights=values) / np.bincount(of_pair)
+    decisions = pairs // n_groups * n_groups + category[pairs % n_groups]
+    _, of_decision = np.unique(decisions, return_inverse=True)
+    total, patterns = np.bincount(of_decision, weights=mean), np.bincount(of_decision)
+    others = np.where(patterns[of_decision] > 1, total[of_decision] - mean, 0.0)
+    out: Floats = values + others[of_pair]
+    return out
+
+
+def _categories(events: EventTable) -> NDArray[np.int64]:
+    """By group a number that the groups of one module and category share."""
+    names = [(key.module, key.action_category) for key in events.groups]
+    return np.array([names.index(name) for name in names], dtype=np.int64)
 
 
 def matching_actions(override: Override, events: EventTable) -> NDArray[np.bool_]:

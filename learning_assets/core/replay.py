@@ -8,9 +8,10 @@ week to week: a set then depends on the events alone, not on which weeks were re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from learning_assets.core.adjust import MetaResults
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable, instant
 from learning_assets.core.gain import MODULES, ModuleGain, gains_of
@@ -68,23 +69,39 @@ def replay_week(
 
     Nothing that closed later is seen. Too little data gives an empty set.
     """
+    return published(learned_before(events, week, config), config, gains)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was known at the start of a week: the trades closed by then, and what they teach."""
+
+    week: datetime
+    events: EventTable
+    lessons: tuple[Lesson, ...]
+    meta: MetaResults
+
+
+def learned_before(events: EventTable, week: datetime, config: LearningConfig) -> Learned:
+    """Learn as of the start of the week; no gain is part of it."""
     known = events.where(events.closed_at < instant(week))
-    lessons = _lessons(known, week, config)
+    searched = search(known.window(week, config.look_back_days), MODULES, config, week, {})
+    lessons = tuple(x for m in MODULES for x in lessons_of(searched, m, config, week).lessons)
+    return Learned(week, known, lessons, meta_results(lessons, known, config, week))
+
+
+def published(learned: Learned, config: LearningConfig, gains: Mapping[str, ModuleGain]) -> Replay:
+    """The set that these gains make of what was learned."""
+    week = learned.week
     made = build_overrides(
-        lessons,
-        known,
+        learned.lessons,
+        learned.events,
         config,
         week,
         week,
         WEEK,
-        meta=meta_results(lessons, known, config, week),
+        meta=learned.meta,
         gains=gains,
     )
     content = replace(made, expires_at=week + WEEK, replay=True)
     return Replay(content, {module: gain.value for module, gain in gains.items()})
-
-
-def _lessons(known: EventTable, week: datetime, config: LearningConfig) -> list[Lesson]:
-    window = known.window(week, config.look_back_days)
-    searched = search(window, MODULES, config, week, {})
-    return [x for m in MODULES for x in lessons_of(searched, m, config, week).lessons]

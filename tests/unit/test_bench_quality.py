@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
+import ablation
+import factor_cases
 import meta_learners
 import peers
 import quality
 
 from learning_assets.core.records import DecayState, Override
 from learning_assets.core.scope import subset
+from learning_assets.sources.demo import simulate
 
 SHARES = (
-    *("wins_over_gbm", "near_gbm", "wins_over_replaced", "wins_over_lasso"),
+    *("wins_over_gbm", "near_gbm", "wins_over_replaced"),
     *("null_or_wrong_share", "exact_share", "exact_share_of_all", "clear_share"),
 )
 
@@ -135,6 +138,7 @@ def test_rows_and_summary(monkeypatch: pytest.MonkeyPatch) -> None:
         quality.problem_of(settings).test_events.rr.mean()
     )
     assert len(row.effects) == 8
+    assert summary.pop("wins_over_lasso") is None
     for name in SHARES:
         assert 0.0 <= summary[name] <= 1.0, name
     assert {"calibration_slope_median", "overrides_per_planted", "methods"} <= summary.keys()
@@ -150,11 +154,129 @@ def test_noise_changes_the_outcomes_and_not_the_truth() -> None:
     assert light.learn_events.rr.tolist() != bursty.learn_events.rr.tolist()
 
 
-def test_factors_of_exact_copies_are_the_causes() -> None:
-    row = meta_learners.factor_row(seed=1, missed_share=0.05)
-    assert row.adjusted_rand == 1.0
-    assert row.factors == meta_learners.CAUSES
-    assert row.ids_kept == 1.0
+def test_factors_of_near_copies_are_the_causes_and_of_distant_ones_not() -> None:
+    near = factor_cases.factor_row("copies that overlap by 0.82", seed=1)
+    assert (near.adjusted_rand, near.factors, near.ids_kept) == (1.0, near.causes, 1.0)
+    far = factor_cases.factor_row("by 0.57, under the cut", seed=1)
+    assert far.overlap < 0.6
+    assert far.adjusted_rand < 0.5
+    assert far.factors > far.causes
+
+
+@pytest.mark.parametrize("name", factor_cases.CASES)
+def test_a_case_is_drawn_as_it_says(name: str) -> None:
+    case = factor_cases.CASES[name]
+    planned = factor_cases.Planned.of(case, np.random.default_rng(1))
+    inside, labels = planned.draw(np.random.default_rng(2)), planned.labels
+    assert inside.shape == (len(labels), factor_cases.TRADES)
+    assert (labels == factor_cases.NOBODY).sum() == (factor_cases.PAIRS if case.bridged else 0)
+    copies = np.bincount(labels[labels >= 0])[: 2 * factor_cases.PAIRS]
+    assert case.copies[0] <= copies.min() <= copies.max() <= case.copies[1]
+    assert (np.bincount(labels[labels >= 0])[2 * factor_cases.PAIRS :] == 1).all()
+    low, high = case.share
+    sizes = inside.mean(axis=1)
+    assert 0.4 * low <= sizes.min() <= sizes.max() <= 1.2 * high
+    mean = factor_cases.summary_of([factor_cases.factor_row(name, 1)])[0]["adjusted_rand"]
+    assert isinstance(mean, float)
+    assert 0 <= mean <= 1
+
+
+def test_half_lives_have_a_row_for_each_seed_and_a_summary_of_all() -> None:
+    part = meta_learners.half_lives_part((1, 2))
+    assert [row["half_life_hours"] for row in part["summary"]] == [200.0, 500.0, 1500.0]
+    assert [(row["seed"], row["fits"]) for row in part["rows"]] == [(1, 20), (2, 20)] * 3
+    assert all(row["fits"] == 40 for row in part["summary"])
+    assert all(row["median_error"] < 0.6 for row in part["summary"])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small markets: 2,500 trades, few dimensions, 39 rotations."""
+    changes = {"n_trades": 2500, "n_dims": 3, "n_regime_dims": 3, "min_support": 200}
+    monkeypatch.setattr(ablation, "ALONE", replace(ablation.ALONE, **changes))
+    fast = ablation.CONFIG.model_copy(update={"rotations": 39, "max_scope_dims": 1})
+    monkeypatch.setattr(ablation, "CONFIG", fast)
+
+
+def test_an_echo_is_counted_twice_without_factors(quick: None) -> None:
+    lasting = {row.learner: row for row in ablation.rows_of("lasting", 1)}
+    echo = {row.learner: row for row in ablation.rows_of("echo", 1)}
+    assert lasting.keys() == ablation.LEARNERS.keys()
+    assert not any(row.planted for row in lasting.values())
+    factors = echo["factors"]
+    assert factors.planted
+    assert factors.on.squared_error == pytest.approx(lasting["factors"].on.squared_error, rel=0.05)
+    assert factors.off.squared_error > 3 * factors.on.squared_error
+    assert factors.off.calibration_slope == pytest.approx(0.5, abs=0.1)
+    lines = ablation.summary_of([factors, lasting["factors"]])
+    assert [(line["market"], line["planted"]) for line in lines] == [
+        ("echo", True), (ablation.ALL_OF_THEM, True),
+        ("lasting", False), (ablation.ALL_OF_THEM, False),
+    ]  # fmt: skip
+    assert [line["changed"] for line in lines] == [1, 1, 0, 0]
+    assert lines[0]["squared_error"]["mean"] < 0  # type: ignore[index]
+
+
+def test_an_echo_is_the_share_of_the_entries_that_it_says() -> None:
+    frame = simulate(replace(ablation.ALONE, seed=1, n_trades=1500, min_support=50)).frame()
+    echo = ablation.with_echo(frame, 0.75, 1)
+    fired = echo[echo["pattern_key"] == ablation.ECHO]
+    assert len(fired) == pytest.approx(0.75 * 1500, rel=0.05)
+    assert echo["event_id"].is_unique
+    assert set(fired["trade_id"]) < set(frame["trade_id"])
+    assert len(ablation.with_echo(frame, 0.0, 1)) == len(frame)
+
+
+def test_every_market_and_learner_of_the_ablation_is_known() -> None:
+    for learner in ablation.LEARNERS.values():
+        assert {*learner.planted, *learner.absent} <= set(ablation.MARKETS)
+        assert not {*learner.planted} & {*learner.absent}
+    asked = {m for x in ablation.LEARNERS.values() for m in (*x.planted, *x.absent)}
+    assert asked == set(ablation.MARKETS)
+
+
+def test_paired_differences_have_students_interval() -> None:
+    found = ablation.paired([1.0, 2.0, 3.0, 6.0])
+    half = 2.353363 * math.sqrt(14 / 3) / 2
+    assert (found.n, found.mean) == (4, 3.0)
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half), abs=1e-5)
+    assert ablation.paired([1.0]).low is None
+    assert ablation.paired([]) == ablation.Paired(0, 0.0, None, None)
+
+
+def test_a_churning_market_turns_its_effects_and_not_its_noise() -> None:
+    settings = replace(ablation.WALKED, seed=2)
+    market, (churning, end) = simulate(settings), ablation._churning(2)
+    assert end == settings.end
+    rr = dict(zip(churning.trade_ids, churning.rr, strict=True))
+    turned = 0
+    for trade in market.trades:
+        effect = market.truth.expected_rr[trade.trade_id] - market.truth.base_rr
+        weeks = (trade.closed_at - settings.start).days // 7
+        sign = -1 if weeks // ablation.CHURN_WEEKS % 2 else 1
+        noise = trade.rr - market.truth.expected_rr[trade.trade_id]
+        assert rr[trade.trade_id] == pytest.approx(market.truth.base_rr + sign * effect + noise)
+        turned += sign < 0 and effect != 0
+    assert turned > 200
+
+
+def test_a_gain_that_is_learned_lies_between_the_other_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a market that keeps its word, more trust pays more."""
+    small = replace(ablation.WALKED, n_trades=1200, span_days=140, n_dims=2, n_regime_dims=0)
+    small = replace(small, share_regime=0.0, n_effects=2, noise="light", effect_range_r=(0.8, 0.9))
+    monkeypatch.setattr(ablation, "WALKED", small)
+    row = ablation.gain_row("stable", 1)
+    worth = [getattr(row, name).mean_rr for name in ("prior", "learned", "full")]
+    assert worth == sorted(worth)
+    assert 0.02 < worth[0] < worth[2]
+    assert row.gain > 0.7
+    assert row.learned.squared_error < row.prior.squared_error < 0
+    line = ablation.gain_summary([row, row])[0]
+    assert line["planted"] is True
+    less = line["mean_rr"]["less_prior"]  # type: ignore[index]
+    assert less["mean"] == pytest.approx(worth[1] - worth[0])
 
 
 def test_prediction_adds_the_edges_of_all_matching_actions(problem: quality.Problem) -> None:
@@ -166,4 +288,4 @@ def test_prediction_adds_the_edges_of_all_matching_actions(problem: quality.Prob
     ]
     expected = 0.4 * problem.test.members(first)
     expected = expected - 0.1 * problem.test.members(subset([("timeframe", "1h")]))
-    assert meta_learners.predicted(made, problem.test_events).tolist() == expected.tolist()
+    assert quality.predicted(made, problem.test_events).tolist() == expected.tolist()

@@ -24,6 +24,7 @@ from learning_assets.core.overrides import (
     build_overrides,
     expected_effect,
     trade_sizes,
+    with_other_patterns,
 )
 from learning_assets.core.records import (
     DecayState,
@@ -333,6 +334,42 @@ def test_a_trade_has_the_mean_size_of_its_sizing_actions() -> None:
     ]
     assert trade_sizes(made, from_frame(to_frame(rows))) == pytest.approx([1.2 * 1.2])
     assert dict(SIZING) == {"pm": ("entry", "add"), "dm": ("allocation",)}
+
+
+def test_patterns_of_one_decision_add_up_and_two_orders_of_one_pattern_do_not() -> None:
+    add = ONE._replace(action_category="add")
+    rows = [row("one pattern", START, {}, 1.0, ONE, event=str(k)) for k in range(2)]
+    rows += [row("two patterns", START, {}, 1.0, key) for key in (ONE, TWO)]
+    rows += [row("entry and add", START, {}, 1.0, key) for key in (ONE, add)]
+    rows += [row("far too much", START, {"x": "y"}, 1.0, key) for key in (ONE, TWO)]
+    events = from_frame(to_frame(rows))
+    made = [override((), m, key) for key, m in ((ONE, 1.4), (TWO, 1.1), (add, 1.2))]
+    made += [override((("x", "y"),), 2.9, key) for key in (ONE, TWO)]
+    sizes = dict(zip(events.trade_ids, trade_sizes(made, events), strict=True))
+    assert sizes == pytest.approx(
+        {"one pattern": 1.4, "two patterns": 1.5, "entry and add": 1.3, "far too much": 3.0}
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_patterns_are_those_of_the_same_trade_and_category(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    keys = (ONE, TWO, ONE._replace(action_category="add"), ALLOCATION)
+    rows = [
+        row(f"t{t}", START, {}, 1.0, keys[int(rng.integers(4))], event=str(k))
+        for t in range(20)
+        for k in range(rng.integers(1, 6))
+    ]
+    events = from_frame(to_frame(rows))
+    values = rng.standard_normal(events.n_events)
+    key_of = [events.groups[g] for g in events.group]
+    for i, value in enumerate(with_other_patterns(values, events)):
+        by_pattern: dict[GroupKey, list[float]] = {}
+        for j in range(events.n_events):
+            same = (key_of[j].module, key_of[j][2]) == (key_of[i].module, key_of[i][2])
+            if events.trade[j] == events.trade[i] and same and key_of[j] != key_of[i]:
+                by_pattern.setdefault(key_of[j], []).append(values[j])
+        assert value == pytest.approx(values[i] + sum(map(np.mean, by_pattern.values())))
 
 
 def test_overrides_on_exits_change_no_size() -> None:

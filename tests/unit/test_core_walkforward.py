@@ -8,14 +8,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import ALLOCATION, ONE, START, Edge, Plan, events_of, market
+from worlds import (
+    ALLOCATION,
+    ONE,
+    START,
+    TWO,
+    Edge,
+    Plan,
+    events_of,
+    market,
+    row,
+    to_frame,
+)
 
 from learning_assets.core.combine import look_up
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import from_frame
 from learning_assets.core.gain import combined_gain, gains_of
 from learning_assets.core.history import WEEK
-from learning_assets.core.judge import judge
+from learning_assets.core.judge import judge, predicted_edges
 from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
 from learning_assets.core.replay import judge_all, past_weeks, replay_week, walk_forward
 from learning_assets.core.walkforward import Replay
@@ -65,6 +76,16 @@ def test_the_judge_equals_a_loop_over_trades() -> None:
     assert result.low is not None
     assert result.high is not None
     assert result.low <= result.high
+
+
+def test_a_cause_that_two_patterns_share_is_predicted_once() -> None:
+    """Each pattern has half of the edge; a trade that fires both is predicted the whole."""
+    rows = [row("both", START, {}, 1.0, key) for key in (ONE, TWO)]
+    rows += [row("one", START, {}, 1.0, ONE), row("neither", START, {}, 1.0, ALLOCATION)]
+    events = from_frame(to_frame(rows))
+    halves = [override(key, (), 0.3) for key in (ONE, TWO)]
+    found = dict(zip(events.trade_ids, predicted_edges(halves, events, "pm"), strict=True))
+    assert found == pytest.approx({"both": 0.6, "one": 0.3, "neither": 0.0})
 
 
 def test_only_trades_closed_before_the_evaluation_count() -> None:
