@@ -557,6 +557,15 @@ def _learn(resource: TestBook, module: str = "pm", **options: object) -> dg.Mate
     return learning_lessons(context, LessonsConfig.model_validate(options), resource)
 
 
+def _publish(conn: Conn, book: Settings, resource: TestBook) -> None:
+    """Make the small market's first overrides live."""
+    fill(conn, book)
+    _take_in(resource)
+    for module in ("dm", "pm"):
+        _learn(resource, module)
+    pm_overrides(OverridesConfig(), resource)
+
+
 def test_thresholds_of_one_run_change_what_is_learned_and_leave_nothing_behind(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
@@ -602,11 +611,7 @@ def test_a_look_back_of_one_run_is_obeyed(conn: Conn, book: Settings, resource: 
 def test_overrides_of_a_trial_wait_for_a_person(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
-    fill(conn, book)
-    _take_in(resource)
-    for module in ("dm", "pm"):
-        _learn(resource, module)
-    pm_overrides(OverridesConfig(), resource)
+    _publish(conn, book, resource)
     live = overrides.live(conn)
     assert live is not None
     _learn(resource, n_min=30)
@@ -627,11 +632,7 @@ def test_overrides_of_a_trial_wait_for_a_person(
 def test_thresholds_of_one_run_change_the_overrides(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
-    fill(conn, book)
-    _take_in(resource)
-    for module in ("dm", "pm"):
-        _learn(resource, module)
-    pm_overrides(OverridesConfig(), resource)
+    _publish(conn, book, resource)
     edges = sorted(abs(o.adjusted_edge_r) for o in _live(conn))
     least = edges[-1] - 1e-9
     few = pm_overrides(OverridesConfig(min_edge_r=least, force=True), resource)
@@ -665,10 +666,7 @@ def test_a_wrong_option_is_one_sentence(
 def test_overrides_do_not_go_back_in_time_by_mistake(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
-    fill(conn, book)
-    _take_in(resource)
-    _learn(resource)
-    pm_overrides(OverridesConfig(), resource)
+    _publish(conn, book, resource)
     early = OverridesConfig(as_of="2026-01-25")
     with pytest.raises(dg.Failure, match="is live as of 2026-02-14 00:00 UTC"):
         pm_overrides(early, resource)

@@ -261,17 +261,22 @@ def _override(k: int) -> Override:
     return Override(key, (("k", str(k)),), 1.4, 0.8, 0.99, state, None, 50, 0.01, {})
 
 
-def test_an_unknown_plan_is_one_sentence_and_nothing_is_written(
+def test_an_unknown_plan_or_owner_is_one_sentence_and_nothing_is_written(
     learning: Learning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _csv(tmp_path / "x.csv")
-    for variable in ("LEARNING_PLAN", "LEARNING_META_LEARNERS"):
+    for variable, wrong in (
+        ("LEARNING_PLAN", "is unknown"),
+        ("LEARNING_META_LEARNERS", "is unknown"),
+        ("LEARNING_OWNERS", "'hourly' is no owner"),
+    ):
         with monkeypatch.context() as patch:
             patch.setenv(variable, "hourly")
             for command in (("run", "--trades", str(path)), ("ui",)):
                 outcome = learning(*command)
                 assert outcome.code == 2
-                assert f"{variable}=hourly is unknown" in outcome.err
+                assert f"{variable}=hourly" in outcome.err
+                assert wrong in outcome.err
                 assert outcome.err.count("\n") == 1
     assert not (tmp_path / "home").exists()
 
