@@ -246,11 +246,13 @@ def _refuse_foreign(conn: Conn) -> None:
 
 
 def _view(conn: Conn) -> sql.Composed:
-    # A simple view could be written through, and would show the table to whoever may see the
-    # view: OFFSET rules out the first, security_invoker the second (PostgreSQL 15 and later).
+    # Its readers may know no expiry. A simple view could be written through, and would show the
+    # table to whoever may see the view: OFFSET rules out the first, security_invoker the second
+    # (PostgreSQL 15 and later).
     invoker = "WITH (security_invoker = true)" if conn.info.server_version >= 150_000 else ""
     return sql.SQL(
-        "CREATE OR REPLACE VIEW public.pm_overrides {} AS SELECT {} FROM pm_overrides OFFSET 0; "
+        "CREATE OR REPLACE VIEW public.pm_overrides {} AS SELECT {} FROM pm_overrides "
+        "WHERE expires_at > now() OFFSET 0; "
         "COMMENT ON VIEW public.pm_overrides IS {}"
     ).format(
         sql.SQL(invoker),

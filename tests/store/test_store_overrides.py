@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -26,6 +27,7 @@ from learning_assets.store.settings import Settings, settings
 from learning_assets.store.tables import PM_OVERRIDES
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 
 
 def _override(i: int = 0, multiplier: float = 1.4) -> Override:
@@ -197,7 +199,7 @@ def main_book(server_env: Mapping[str, str]) -> Iterator[Conn]:
 def test_the_public_view_shows_the_live_set(main_book: Conn) -> None:
     publish_public_view(main_book)
     publish_public_view(main_book)  # ours may be there already
-    publish(main_book, _set(_override()))
+    publish(main_book, replace(_set(_override()), expires_at=datetime.now(UTC) + HOUR))
     seen = main_book.execute(
         "SELECT pattern_key, action_category, scope_subset, multiplier, confidence_score, "
         "decay_state, last_updated_at FROM public.pm_overrides"
@@ -205,6 +207,13 @@ def test_the_public_view_shows_the_live_set(main_book: Conn) -> None:
     scope = {"chain": "solana", "i": "0"}
     head = ("pm.uptrend.S1.buy_flag", "entry", scope)
     assert seen == [(*head, 1.4, 0.97, "decaying", NOON)]
+
+
+def test_the_public_view_shows_no_set_that_has_expired(main_book: Conn) -> None:
+    publish_public_view(main_book)
+    publish(main_book, _set(_override()))
+    assert main_book.execute("SELECT count(*) FROM pm_overrides").fetchone() == (1,)
+    assert main_book.execute("SELECT count(*) FROM public.pm_overrides").fetchone() == (0,)
 
 
 def test_the_public_view_is_for_reading_by_those_who_may(main_book: Conn) -> None:
