@@ -16,6 +16,7 @@ from learning_assets.defs.opening import open_source
 from learning_assets.defs.plans import chosen_plan
 from learning_assets.defs.webhook import webhook_of
 from learning_assets.errors import UserError
+from learning_assets.sources.strands import StrandsSource
 from learning_assets.store import books, events, overrides, server
 from learning_assets.store.connection import connect, database_name, open_database
 from learning_assets.store.migrations import latest_revision
@@ -121,7 +122,13 @@ def _source(settings: Settings) -> str:
         remembered = current_source(conn)
     if remembered is None:
         raise nothing_yet(settings)
-    held = open_source(settings, remembered).summary()
+    source = open_source(settings, remembered)
+    if isinstance(source, StrandsSource):
+        # Counting its trades means reading them all, which takes long in a large table.
+        days = source.changes(None).days
+        newest = f", the newest {max(days)}" if days else ""
+        return f"strands: {source.location} has closings on {len(days):,} days{newest}"
+    held = source.summary()
     return f"{held.kind}: {held.location} holds {held.n_trades:,} closed trades"
 
 

@@ -205,22 +205,22 @@ def _freshness(watch: Watch, asset: dg.AssetKey, schedules: Sequence[Planned]) -
 
 def _closings(watch: Watch) -> tuple[State, str]:
     state = watch.state(closings.name)
-    looked = _looked(watch, state)
-    if state is None or looked[0] is not State.OK:
-        return looked
+    looked, said = _looked(watch, state)
+    if state is None or looked is State.SKIPPED:
+        return looked, said
     data = state.instigator_data
     seen = cursor_of(data.cursor if isinstance(data, SensorInstigatorData) else None).seen
     if seen is None:
-        return State.OK, f"{looked[1]}, the first closings are being taken in"
+        return looked, f"{said}, the first closings are being taken in"
     try:
         waiting = _waiting(watch.settings, seen)
     except UserError as error:
         return State.FAILED, str(error)
     if not waiting:
-        return State.OK, f"{looked[1]}, nothing waits"
+        return looked, f"{said}, nothing waits"
     age = watch.now - min(waiting)
-    said = f"{looked[1]}, {_count(len(waiting))} closings wait, the oldest for {_age(age)}"
-    return State.FAILED if age > BEHIND_AFTER else State.OK, said
+    said = f"{said}, {_count(len(waiting))} closings wait, the oldest for {_age(age)}"
+    return State.FAILED if age > BEHIND_AFTER else looked, said
 
 
 def _looked(watch: Watch, state: InstigatorState | None) -> tuple[State, str]:

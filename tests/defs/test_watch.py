@@ -220,7 +220,7 @@ def test_closings_that_wait(watch: Watch, conn: Conn, book: Settings) -> None:
     assert found(later) == (State.OK, "looked 2 min ago, nothing waits")
     assert found(replace(watch, now=NOW + timedelta(minutes=6))) == (
         State.FAILED,
-        "has not looked since 2026-06-01 12:29 UTC",
+        "has not looked since 2026-06-01 12:29 UTC, nothing waits",
     )
 
 
