@@ -148,17 +148,21 @@ def schedule_starts(instance: dg.DagsterInstance) -> Mapping[str, datetime]:
     }
 
 
+def counted_dues(
+    instance: dg.DagsterInstance, schedules: Iterable[Planned], now: datetime
+) -> Iterator[Due]:
+    """What must be there, without ticks before the daemon knew them: nobody was to run those."""
+    known_since = schedule_starts(instance)
+    for due in dues_at(schedules, now):
+        if due.tick >= known_since.get(due.planned.name, due.tick):
+            yield due
+
+
 def late(
     instance: dg.DagsterInstance, asset: dg.AssetKey, schedules: Iterable[Planned], now: datetime
 ) -> Iterator[tuple[Due, datetime | None]]:
-    """What is late at this moment (UTC), each with the time of its last materialization.
-
-    Ticks before the daemon knew their schedule are not counted: nobody was to run them.
-    """
-    known_since = schedule_starts(instance)
-    for due in dues_at(schedules, now):
-        if due.tick < known_since.get(due.planned.name, due.tick):
-            continue
+    """What is late at this moment (UTC), each with the time of its last materialization."""
+    for due in counted_dues(instance, schedules, now):
         last = last_materialized(instance, asset, due.partition)
         if last is None or last < due.not_before:
             yield due, last

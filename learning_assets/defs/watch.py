@@ -26,7 +26,7 @@ from learning_assets.defs.build import ASSETS, JOBS
 from learning_assets.defs.failures import error_line
 from learning_assets.defs.finding import Finding, State
 from learning_assets.defs.freshness import (
-    dues_at,
+    counted_dues,
     grace,
     last_materialized,
     late,
@@ -194,10 +194,12 @@ def _freshness(watch: Watch, asset: dg.AssetKey, schedules: Sequence[Planned]) -
     found = list(late(watch.instance, asset, schedules, watch.now))
     if found:
         return State.FAILED, "; ".join(sentence(*item) for item in found)
-    known = {due.partition: None for due in dues_at(schedules, watch.now)}
+    keys = dict.fromkeys(
+        due.partition for due in counted_dues(watch.instance, schedules, watch.now)
+    )
     said = [
         f"{key + ' ' if key else ''}at {_time(last)}"
-        for key in known
+        for key in keys
         if (last := last_materialized(watch.instance, asset, key)) is not None
     ]
     return State.OK, ", ".join(said) or "not due yet"
