@@ -319,6 +319,26 @@ def test_without_an_address_it_is_silent_and_tells_no_old_failures_later(
     assert hook.posts == []
 
 
+def test_what_others_do_on_the_same_instance_is_not_told(hook: Hook, daemon: Daemon) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("theirs", asset="foreign")])
+    def foreign() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=False)])
+
+    @dg.op
+    def fails() -> None:
+        raise ValueError("not ours")
+
+    @dg.job
+    def elsewhere() -> None:
+        fails()
+
+    daemon.tick()
+    dg.materialize([foreign], instance=daemon.instance, run_config=QUIET)
+    elsewhere.execute_in_process(instance=daemon.instance, raise_on_error=False, run_config=QUIET)
+    assert daemon.ticks(3) == ["nothing went wrong"] * 3
+    assert hook.posts == []
+
+
 def test_a_check_that_was_not_executed_is_told_once(hook: Hook, daemon: Daemon) -> None:
     daemon.tick()
     daemon.run("learn", "pm")
