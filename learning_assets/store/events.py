@@ -88,20 +88,23 @@ CREATE TEMP TABLE fallen ON COMMIT DROP AS
     JOIN staged_rejected AS staged ON staged.seq = outcomes.seq;
 """
 
-# A trade that the source no longer yields, where it yields everything of the window.
+# A trade that the source no longer yields, where it yields everything of the window. (Not with NOT
+# IN, which compares each with each once the list outgrows its memory.)
 _FIND_GONE = """
 INSERT INTO fallen
-    SELECT DISTINCT trade_id FROM pattern_trade_events
+    SELECT DISTINCT trade_id FROM pattern_trade_events AS events
     WHERE source = %(source)s AND closed_at >= %(first)s AND closed_at < %(end)s
-        AND trade_id NOT IN (SELECT trade_id FROM staged_trades)
-        AND trade_id NOT IN (SELECT trade_id FROM staged_rejected WHERE trade_id IS NOT NULL)
+        AND NOT EXISTS (
+            SELECT FROM staged_trades AS staged WHERE staged.trade_id = events.trade_id)
+        AND NOT EXISTS (
+            SELECT FROM staged_rejected AS staged WHERE staged.trade_id = events.trade_id)
 """
 
 _FORGET_REJECTED_GONE = """
-DELETE FROM rejected_strands
+DELETE FROM rejected_strands AS kept
     WHERE source = %(source)s
         AND (closed_at IS NULL OR (closed_at >= %(first)s AND closed_at < %(end)s))
-        AND row_id NOT IN (SELECT row_id FROM staged_rejected)
+        AND NOT EXISTS (SELECT FROM staged_rejected AS staged WHERE staged.row_id = kept.row_id)
 """
 
 _DELETE_EVENTS = """

@@ -468,3 +468,15 @@ def test_two_ingestions_at_once_wait_for_each_other(book: Settings) -> None:
                 _ingest(two, _trade("t2"))
         _ingest(two, _trade("t2"))
         assert set(_outcomes(one)) == {"t1", "t2"}
+
+
+@pytest.mark.parametrize("statement", ["_FIND_GONE", "_FORGET_REJECTED_GONE"])
+def test_what_is_gone_is_found_without_comparing_each_with_each(conn: Conn, statement: str) -> None:
+    window = {"source": "x", "first": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime.now(UTC)}
+    with conn.transaction():
+        for before in (events._STAGE, events._DECIDE):
+            conn.execute(before)
+        plan = conn.execute(f"EXPLAIN {getattr(events, statement)}", window).fetchall()
+    # A list that is compared row by row is a sub-plan; a join is none.
+    assert "Anti Join" in str(plan)
+    assert "SubPlan" not in str(plan)
