@@ -9,9 +9,11 @@ Which slices matter is decided in `core.residual`, not here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numba
@@ -19,7 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning_assets.core.dayshock import DayShock, Whitener, whiten
-from learning_assets.core.descent import describe_task, near_ratios, strongest_task, trade_hashes
+from learning_assets.core.descent import (
+    describe_node,
+    matching,
+    number_frequent,
+    strongest_node,
+    trade_hashes,
+)
 from learning_assets.core.events import EventTable
 from learning_assets.core.records import GroupKey
 from learning_assets.core.scope import ScopeSubset, subset
@@ -30,7 +38,7 @@ Ints = NDArray[np.int64]
 _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at import
 """As many as there are processors for this process; results do not depend on it."""
 
-_NEAR_DAYS = 32
+_LARGEST_LOG = 300.0
 _ROUNDING = 1e-9
 
 
@@ -56,6 +64,11 @@ class Group:
     def n_trades(self) -> int:
         """Number of distinct trades of the group."""
         return len(self.trades)
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether a trade has several actions."""
+        return len(self.row_trade) != len(self.trades)
 
     def name(self, dims: Sequence[int], codes: Sequence[int]) -> ScopeSubset:
         """The subset that pairs of dimension index and code stand for."""
@@ -139,46 +152,131 @@ class Strongest:
     dims: Ints
     codes: Ints
 
+    @classmethod
+    def nothing(cls, columns: int, depth: int) -> Strongest:
+        """No slice in any cell."""
+        cells = (columns, 2 * depth)
+        names = (np.full((*cells, depth), -1, np.int64) for _ in range(2))
+        return cls(np.full(cells, -1.0), *names)
 
-def _in_parallel(task: Callable[[int], Any], n_tasks: int) -> list[Any]:
+    def take_over(self, other: Strongest) -> None:
+        """Take what is stronger in `other`."""
+        better = other.score > self.score
+        for name in self.__slots__:
+            getattr(self, name)[better] = getattr(other, name)[better]
+
+
+Subtree = Callable[[], Iterator[tuple["_Node", bool]]]
+
+
+def _in_parallel(task: Callable[[Subtree], Any], subtrees: Sequence[Subtree]) -> list[Any]:
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(task, range(n_tasks)))
+        return list(pool.map(task, subtrees))
 
 
 @dataclass(frozen=True, slots=True)
-class _Frequent:
-    """The codes of a group without the values that are too rare to make a slice.
+class _Node:
+    """A scope subset of the descent, and what may be added to it.
 
-    `codes` counts the frequent values of each dimension from 1, `original` (dimensions × width)
-    translates back; its first and any unused column is −1.
+    `dims` and `codes` name the subset, `t` is the trade of each action that matches. `numbers`
+    (dimensions × actions) has the values of the dimensions from `first` on that are frequent
+    here, numbered from 1; `value` translates them to the codes of the group, `widths` counts
+    them, 0 included.
     """
 
-    codes: NDArray[np.int32]
-    original: Ints
+    dims: tuple[int, ...]
+    codes: tuple[int, ...]
+    first: int
+    t: Ints
+    numbers: NDArray[np.unsignedinteger[Any]]
+    value: Ints
+    widths: Ints
 
-    @property
-    def width(self) -> int:
-        return int(self.original.shape[1])
+    def children(self, n_min: int) -> Iterator[_Node]:
+        """The nodes with one dimension more, in order."""
+        for d in range(len(self.widths)):
+            yield from self.children_of(d, n_min)
 
-    def back(self, dims: Ints, codes: Ints) -> Ints:
-        """Codes of the group for those of this record; −1 stays."""
-        return np.where(dims >= 0, self.original[dims, codes], -1)
+    def children_of(self, d: int, n_min: int) -> Iterator[_Node]:
+        """The nodes with a value of the dimension `first` + d."""
+        for v in range(1, int(self.widths[d])):
+            t, inside = matching(self.t, self.numbers, d, v)
+            numbers = np.empty_like(inside)
+            width = int(self.widths[d + 1 :].max(initial=1))
+            value, widths = number_frequent(inside, t, width, n_min, numbers)
+            later = np.arange(d + 1, len(self.widths))[:, None]
+            yield _Node(
+                (*self.dims, self.first + d),
+                (*self.codes, int(self.value[d, v])),
+                self.first + d + 1,
+                t,
+                numbers,
+                self.value[later, value],
+                widths,
+            )
+
+    def descend(self, depth: int, n_min: int, *, prune: bool) -> Iterator[tuple[_Node, bool]]:
+        """The nodes that are gone through, and whether two dimensions at once are added to them.
+
+        `prune` leaves out those with the actions of a simpler one.
+        """
+        left = depth - len(self.dims)
+        yield self, left == 2
+        for child in self.children(n_min) if left > 2 else ():
+            if not (prune and len(child.t) == len(self.t)):
+                yield from child.descend(depth, n_min, prune=prune)
 
 
-def _frequent(group: Group, n_min: int) -> _Frequent:
-    new = np.zeros_like(group.codes)
-    kept: list[Ints] = []
-    for d, column in enumerate(group.codes):
-        rows = np.bincount(column, minlength=int(group.n_values[d]) + 1)
-        values = np.flatnonzero(rows[1:] >= n_min) + 1
-        translate = np.zeros(len(rows), dtype=np.int32)
-        translate[values] = np.arange(1, len(values) + 1)
-        new[d] = translate[column]
-        kept.append(values)
-    original = np.full((len(kept), max(map(len, kept), default=0) + 1), -1, dtype=np.int64)
-    for d, values in enumerate(kept):
-        original[d, 1 : len(values) + 1] = values
-    return _Frequent(new, original)
+def _root(group: Group, n_min: int) -> _Node:
+    width = int(group.n_values.max(initial=0)) + 1
+    kind = np.uint16 if width <= np.iinfo(np.uint16).max else np.uint32
+    numbers = np.empty(group.codes.shape, kind)
+    value, widths = number_frequent(group.codes, group.row_trade, width, n_min, numbers)
+    return _Node((), (), 0, group.row_trade, numbers, value, widths)
+
+
+def _subtrees(root: _Node, depth: int, n_min: int, *, prune: bool) -> list[Subtree]:
+    """The descent in parts that do not need each other: the root, and each first dimension."""
+    if depth <= 2:
+        return [lambda: root.descend(depth, n_min, prune=prune)]
+
+    def below(d: int) -> Iterator[tuple[_Node, bool]]:
+        for child in root.children_of(d, n_min):
+            if not (prune and len(child.t) == len(root.t)):
+                yield from child.descend(depth, n_min, prune=prune)
+
+    return [lambda: iter([(root, False)]), *(partial(below, d) for d in range(len(root.widths)))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shock:
+    """The day shock as the compiled loops need it.
+
+    `day` of each trade from 0; `of_day` (days × 7) as `descent` explains it. L is kept as a
+    difference to a reference R that moves on before e^L leaves the range of numbers.
+    """
+
+    day: Ints
+    of_day: Floats
+    ones_total: float
+    noise_variance: float
+
+    @classmethod
+    def of(cls, w: Whitener, y: Floats | None = None) -> _Shock:
+        """That of a whitener, with the day sums of `y`."""
+        reference = np.empty_like(w.log_ratio)
+        now = math.inf
+        for d, value in enumerate(w.log_ratio):
+            now = value if now - value > _LARGEST_LOG else now
+            reference[d] = now
+        ones = np.zeros(len(w.diagonal))
+        ones[w.day] = w.ones
+        up = np.exp(w.log_ratio - reference)
+        days = len(w.diagonal)
+        sums = np.bincount(w.day, weights=y, minlength=days)
+        counts = np.bincount(w.day, minlength=days)
+        of_day = [sums, counts, w.diagonal, w.diagonal * up, 1 / up, reference, ones]
+        return cls(w.day, np.column_stack(of_day), float(w.ones_total), w.noise_variance)
 
 
 def strongest(
@@ -195,30 +293,48 @@ def strongest(
     `n_min`, as that of `n_min` trades compared with as many others. A group without such slices
     gives scores of −1.
     """
-    columns = y.shape[1]
-    score = np.full((columns, 2 * depth), -1.0)
-    dims = np.full((columns, 2 * depth, depth), -1, np.int64)
-    codes = np.full((columns, 2 * depth, depth), -1, np.int64)
+    found = Strongest.nothing(y.shape[1], depth)
     if group.n_trades <= n_min or shock.noise_variance <= 0 or not group.dims:
-        return Strongest(score, dims, codes)
+        return found
     w = whiten(group.day, shock)
     basis = _explained(w, given if given is not None else np.empty((len(y), 0)))
-    white = np.column_stack([w.centre(y) - basis @ (basis.T @ y), basis])
-    near = near_ratios(w.log_ratio, _NEAR_DAYS)
-    frequent = _frequent(group, n_min)
+    subtrees = _subtrees(_root(group, n_min), depth, n_min, prune=True)
+    white = np.column_stack([basis, w.centre(y) - basis @ (basis.T @ y)])
+    task = _StrongestTask(group, white, basis.shape[1], n_min, depth, _Shock.of(w))
+    for one in _in_parallel(task, subtrees):
+        found.take_over(one)
+    return found
 
-    def task(d: int) -> tuple[Floats, Ints, Ints]:
-        found: tuple[Floats, Ints, Ints] = strongest_task(
-            d, depth, n_min, frequent.codes, group.row_trade, white, basis.shape[1],
-            w.noise_variance, w.day, w.diagonal, near, w.log_ratio, w.ones, w.ones_total,
-            frequent.width,
-        )  # fmt: skip
+
+@dataclass(frozen=True, slots=True)
+class _StrongestTask:
+    """Finds the strongest slices of a subtree for some columns."""
+
+    group: Group
+    white: Floats
+    n_given: int
+    n_min: int
+    depth: int
+    shock: _Shock
+
+    def __call__(self, subtree: Subtree) -> Strongest:
+        x, columns = self.shock, self.white.shape[1] - self.n_given
+        found = Strongest.nothing(columns, self.depth)
+        for node, pairs in subtree():
+            first = 2 * len(node.dims)
+            cells = slice(first, first + (4 if pairs else 2))
+            score = found.score[:, cells].copy()
+            best = np.full((*score.shape, 4), -1, np.int64)
+            strongest_node(
+                node.t, node.numbers, node.widths, pairs, self.group.has_repeats, self.n_min,
+                self.white, self.n_given, x.day, x.of_day, x.ones_total,
+                x.noise_variance, self.group.n_trades, score, best,
+            )  # fmt: skip
+            better = best[..., 0] >= 0
+            dims, codes = _named(node, best[better], self.depth)
+            found.score[:, cells] = score
+            found.dims[:, cells][better], found.codes[:, cells][better] = dims, codes
         return found
-
-    for s, d, c in _in_parallel(task, len(group.dims)):
-        better = s > score
-        score[better], dims[better], codes[better] = s[better], d[better], c[better]
-    return Strongest(score, dims, frequent.back(dims, codes))
 
 
 def _explained(w: Whitener, X: Floats) -> Floats:
@@ -241,39 +357,70 @@ def describe(
     if group.n_trades < max(n_min, 2) or shock.noise_variance <= 0 or not group.dims:
         return _table([], depth)
     w = whiten(group.day, shock)
-    white = w.centre(ranked)[:, None]
-    near = near_ratios(w.log_ratio, _NEAR_DAYS)
-    frequent = _frequent(group, n_min)
-    day_y = np.bincount(w.day, weights=y)
-    day_n = np.bincount(w.day).astype(np.float64)
-    hashes = trade_hashes(group.n_trades)
-
-    def task(d: int) -> tuple[Ints, Floats, NDArray[np.uint64]]:
-        capacity = 4096
-        while True:
-            out_i, out_f, out_k, used = describe_task(
-                d, depth, n_min, frequent.codes, group.row_trade, y, white, float(y.sum()),
-                w.noise_variance, w.day, w.diagonal, near, w.log_ratio, w.ones, w.ones_total,
-                day_y, day_n, hashes, frequent.width, capacity,
-            )  # fmt: skip
-            if used <= capacity:
-                return out_i[:used], out_f[:used], out_k[:used]
-            capacity = used
-
-    table = _table(_in_parallel(task, len(group.dims)), depth)
+    task = _DescribeTask(
+        group,
+        np.column_stack([y, np.ones_like(y), y * y, w.centre(ranked)]),
+        trade_hashes(group.n_trades),
+        n_min,
+        depth,
+        _Shock.of(w, y),
+    )
+    subtrees = _subtrees(_root(group, n_min), depth, n_min, prune=False)
+    table = _table(_in_parallel(task, subtrees), depth)
     one_day = group.day[0] == group.day[-1]
-    se = np.full(len(table), np.nan) if one_day else table.se
-    return replace(table, codes=frequent.back(table.dims, table.codes), se=se)
+    return replace(table, se=np.full(len(table), np.nan)) if one_day else table
 
 
-def _table(parts: list[tuple[Ints, Floats, NDArray[np.uint64]]], depth: int) -> SliceTable:
-    ints = np.concatenate([p[0] for p in parts] or [np.empty((0, 2 + 2 * depth), np.int64)])
-    floats = np.concatenate([p[1] for p in parts] or [np.empty((0, 5))])
-    keys = np.concatenate([p[2] for p in parts] or [np.empty(0, np.uint64)])
-    return SliceTable(
-        ints[:, 0], ints[:, 2 : 2 + depth], ints[:, 2 + depth :], ints[:, 1],
-        floats[:, 0], floats[:, 1], floats[:, 2], floats[:, 3], floats[:, 4], keys,
-    )  # fmt: skip
+_Rows = tuple[Ints, Ints, Ints, Floats, NDArray[np.uint64]]
+
+
+@dataclass(frozen=True, slots=True)
+class _DescribeTask:
+    """Describes the slices of a subtree: dimensions, codes, n, statistics, hashes."""
+
+    group: Group
+    of_trade: Floats
+    hashes: NDArray[np.uint64]
+    n_min: int
+    depth: int
+    shock: _Shock
+
+    def __call__(self, subtree: Subtree) -> _Rows:
+        x, total, parts = self.shock, float(self.of_trade[:, 0].sum()), []
+        for node, pairs in subtree():
+            where, statistics, keys, used = describe_node(
+                node.t, node.numbers, node.widths, pairs, self.group.has_repeats, self.n_min,
+                self.of_trade, self.hashes, x.day, x.of_day, x.ones_total, x.noise_variance,
+                self.group.n_trades, total,
+            )  # fmt: skip
+            dims, codes = _named(node, where[:used, :4], self.depth)
+            parts.append((dims, codes, where[:used, 4], statistics[:used], keys[:used]))
+        return _joined(parts, self.depth)
+
+
+def _named(node: _Node, where: Ints, depth: int) -> tuple[Ints, Ints]:
+    """Dimensions and codes (… × depth) of slices that add to a node (dimension, value, twice)."""
+    dims, codes = (np.full((*where.shape[:-1], depth), -1, np.int64) for _ in range(2))
+    level = len(node.dims)
+    dims[..., :level], codes[..., :level] = node.dims, node.codes
+    for k in range(min(2, depth - level)):
+        d, v = where[..., 2 * k], where[..., 2 * k + 1]
+        dims[..., level + k] = np.where(d >= 0, node.first + d, -1)
+        codes[..., level + k] = np.where(d >= 0, node.value[d, v], -1)
+    return dims, codes
+
+
+def _joined(parts: Sequence[_Rows], depth: int) -> _Rows:
+    empty = np.empty((0, depth), np.int64)
+    nothing = (empty, empty, np.empty(0, np.int64), np.empty((0, 5)), np.empty(0, np.uint64))
+    return tuple(map(np.concatenate, zip(nothing, *parts, strict=True)))  # type: ignore[return-value]
+
+
+def _table(parts: Sequence[_Rows], depth: int) -> SliceTable:
+    dims, codes, n, statistics, keys = _joined(parts, depth)
+    mean, variance, delta, se, evidence = statistics.T
+    level = (dims >= 0).sum(axis=1)
+    return SliceTable(level, dims, codes, n, mean, variance, delta, se, evidence, keys)
 
 
 def find_slice(table: SliceTable, group: Group, scope_subset: ScopeSubset) -> int:
