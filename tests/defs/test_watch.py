@@ -210,8 +210,7 @@ def test_closings_that_wait(watch: Watch, conn: Conn, book: Settings) -> None:
     tick(watch, sensor, NOW - timedelta(seconds=10))
     assert found(watch) == (State.OK, "looked 10 s ago, nothing waits")
     closed_at = NOW - timedelta(minutes=4)
-    for trade in market.trades[:2]:
-        append_strands(conn, again(trade, closed_at), book.schema)
+    append_strands(conn, [again(trade, closed_at) for trade in market.trades[:2]], book.schema)
     state, said = found(watch)
     assert (state, said.split(", ", 1)[1]) == (State.OK, "2 closings wait, the oldest for 4 min")
     later = replace(watch, now=NOW + timedelta(minutes=2))
