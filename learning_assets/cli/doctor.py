@@ -13,6 +13,7 @@ from learning_assets.cli.book import check_addresses, nothing_yet, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
 from learning_assets.defs.finding import Finding, State
 from learning_assets.defs.opening import open_source
+from learning_assets.defs.owners import owners_of
 from learning_assets.defs.plans import chosen_plan
 from learning_assets.defs.webhook import webhook_of
 from learning_assets.errors import UserError
@@ -31,6 +32,7 @@ def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     settings = settings_of(book)
     chosen_plan(os.environ)
     webhook_of(os.environ)
+    owners_of(os.environ)
     check_addresses(settings)
     found = _findings(settings)
     if as_json:
@@ -173,6 +175,7 @@ def _held_back(settings: Settings) -> str:
     newest = waiting[-1]
     raise UserError(
         f"{len(waiting)} sets wait since the live one, the newest is {newest.set_id} of "
-        f"{newest.content.published_at:%Y-%m-%d %H:%M} UTC: too much changes at once; it goes live "
-        f"when three ticks agree, or by `learning run --book {settings.book} --force`"
+        f"{newest.content.published_at:%Y-%m-%d %H:%M} UTC: too much changes at once, and it goes "
+        "live when three ticks agree, or its lessons are those of a run with other thresholds, and "
+        f"wait to be learned again; `learning run --book {settings.book} --force` publishes anew"
     )

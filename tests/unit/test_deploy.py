@@ -74,6 +74,25 @@ def test_compose_publishes_the_ui_alone_and_on_the_loopback() -> None:
     assert published == {"webserver": ["127.0.0.1:3000:3000"]}
 
 
+SETTINGS = (
+    *("DATABASE_URL", "DAGSTER_URL", "STRANDS_URL", "PLAN", "META_LEARNERS", "ALERT_URL"),
+    *("OWNERS", "KEEP_RUNS_DAYS"),
+)
+
+
+@pytest.mark.parametrize("name", [f"LEARNING_{name}" for name in SETTINGS])
+def test_every_setting_reaches_the_services(name: str) -> None:
+    assert all(name in compose()[each]["environment"] for each in ("code-server", "daemon"))
+    for example in ("compose.env.example", "learning.env.example"):
+        assert f"{name}=" in (DEPLOY / example).read_text()
+
+
+def test_the_services_are_as_patient_as_learning_ui() -> None:
+    for name in ("DAGSTER_EVENT_BATCH_SIZE=500", "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS=300"):
+        for made in ("Dockerfile", "learning.env.example"):
+            assert name in (DEPLOY / made).read_text()
+
+
 def test_the_code_servers_load_what_there_is() -> None:
     commands = [
         start_of(DEPLOY / "learning-code-server.service"),
