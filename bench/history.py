@@ -23,8 +23,9 @@ from dagster import DagsterInstance
 from dagster._core.scheduler.instigation import TickStatus
 from psycopg import sql
 
-from learning_assets.defs.housekeeping import DEFAULT_KEEP_DAYS, delete_runs
+from learning_assets.defs.housekeeping import delete_runs
 from learning_assets.defs.instance import instance_of
+from learning_assets.defs.keeping import DEFAULT_KEEP_DAYS
 from learning_assets.defs.plan_comparison import moments
 from learning_assets.defs.plans import PLANS, UPKEEP, Planned
 from learning_assets.defs.resources import BookResource

@@ -10,6 +10,10 @@ from typing import Annotated
 import typer
 
 from learning_assets.cli.output import BookOption, terminal
+from learning_assets.defs.keeping import KEEP_VARIABLE, keep_days
+from learning_assets.defs.owners import owners_of
+from learning_assets.defs.plans import chosen_plan
+from learning_assets.defs.webhook import webhook_of
 from learning_assets.errors import UserError
 from learning_assets.store import books, events, server
 from learning_assets.store.connection import Conn, connect, open_database
@@ -24,6 +28,18 @@ def settings_of(book: str | None) -> Settings:
         UserError: for a name or an address that cannot be one.
     """
     return settings(os.environ, MAIN_BOOK if book is None else book)
+
+
+def check_variables() -> None:
+    """Nothing, when the variables that say how a book runs by itself can be understood.
+
+    Raises:
+        UserError: for the one that cannot.
+    """
+    chosen_plan(os.environ)
+    webhook_of(os.environ)
+    owners_of(os.environ)
+    keep_days(os.environ.get(KEEP_VARIABLE))
 
 
 def check_addresses(chosen: Settings) -> None:

@@ -9,13 +9,11 @@ from functools import partial
 
 import typer
 
-from learning_assets.cli.book import check_addresses, nothing_yet, settings_of
+from learning_assets.cli.book import check_addresses, check_variables, nothing_yet, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
 from learning_assets.defs.finding import Finding, State
 from learning_assets.defs.opening import open_source
-from learning_assets.defs.owners import owners_of
 from learning_assets.defs.plans import chosen_plan
-from learning_assets.defs.webhook import webhook_of
 from learning_assets.errors import UserError
 from learning_assets.sources.strands import StrandsSource
 from learning_assets.store import books, events, overrides, server
@@ -30,9 +28,7 @@ Check = Callable[[Settings], str]
 def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     """Look whether a book works; ends with 1 when something needs a person."""
     settings = settings_of(book)
-    chosen_plan(os.environ)
-    webhook_of(os.environ)
-    owners_of(os.environ)
+    check_variables()
     check_addresses(settings)
     found = _findings(settings)
     if as_json:

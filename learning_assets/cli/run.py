@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from learning_assets.cli.book import settings_of
+from learning_assets.cli.book import check_variables, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
 from learning_assets.cli.request import Request
 from learning_assets.defs.opening import DEMO_BOOK, STRANDS, parse_as_of
-from learning_assets.defs.owners import owners_of
-from learning_assets.defs.plans import chosen_plan
 from learning_assets.errors import UserError
 from learning_assets.store.settings import MAIN_BOOK
 
@@ -83,8 +80,7 @@ def run(
 
 def _check(request: Request) -> None:
     """Nothing, when the options go together, and plan and owners are such."""
-    chosen_plan(os.environ)
-    owners_of(os.environ)
+    check_variables()
     given = request.trades is not None or request.source is not None
     if request.trades is not None and request.source is not None:
         raise UserError("--trades and --source are two sources: give one of them")

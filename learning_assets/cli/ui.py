@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from learning_assets.cli.book import check_addresses, settings_of, tables_up
+from learning_assets.cli.book import check_addresses, check_variables, settings_of, tables_up
 from learning_assets.cli.output import BookOption, terminal
 from learning_assets.defs.opening import DEMO_BOOK
-from learning_assets.defs.owners import owners_of
-from learning_assets.defs.plans import chosen_plan
-from learning_assets.defs.webhook import webhook_of
 from learning_assets.store import books
 from learning_assets.store.settings import MAIN_BOOK, Settings
 
@@ -22,9 +18,7 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 3000,
 ) -> None:
     """Open the Dagster UI of a book on 127.0.0.1; Ctrl-C ends it."""
-    chosen_plan(os.environ)
-    webhook_of(os.environ)
-    owners_of(os.environ)
+    check_variables()
     chosen = settings_of(book)
     check_addresses(chosen)
     if book is None and not _is_used(chosen):

@@ -10,13 +10,11 @@ from datetime import datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
+from learning_assets.defs.keeping import KEEP_VARIABLE, keep_days
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.defs.storage import BookStorage
-from learning_assets.errors import UserError
 from learning_assets.store.housekeeping import forget_checks, history, history_bytes, old_runs
 
-KEEP_VARIABLE = "LEARNING_KEEP_RUNS_DAYS"
-DEFAULT_KEEP_DAYS = 14
 MOST_OF_JOB = 500
 """Runs of one job beyond this number go however young they are: some sensors start thousands."""
 
@@ -29,19 +27,6 @@ class HousekeepingConfig(dg.Config):
     keep_days: int | None = Field(
         default=None, ge=1, description="Days for which runs are kept; by default as configured."
     )
-
-
-def keep_days(given: str | None) -> int:
-    """For how many days runs are kept: `LEARNING_KEEP_RUNS_DAYS`, 14 by default.
-
-    Raises:
-        UserError: for what is no number of days.
-    """
-    if not given:
-        return DEFAULT_KEEP_DAYS
-    if not given.isdecimal() or int(given) < 1:
-        raise UserError(f"{KEEP_VARIABLE}={given} is no number of days: give a whole one from 1 on")
-    return int(given)
 
 
 @dg.op(description="Deletes old runs that no state of an asset or check rests on.")

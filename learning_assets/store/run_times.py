@@ -34,6 +34,9 @@ SELECT pipeline_name, CASE WHEN pipeline_name = 'lessons' THEN module END AS mod
     percentile_cont(0.5) WITHIN GROUP (ORDER BY end_time - start_time), count(*)
 FROM runs LEFT JOIN lessons USING (run_id)
 WHERE status = 'SUCCESS' AND start_time IS NOT NULL AND end_time IS NOT NULL
+    AND NOT (pipeline_name = 'events' AND EXISTS (
+        SELECT 1 FROM run_tags WHERE run_tags.run_id = runs.run_id
+            AND run_tags.key = 'learning/process'))
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
@@ -41,7 +44,8 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 def run_times(conn: Conn) -> list[RunTimes]:
     """What the successful runs in the history took; `conn` is to the tables of the history.
 
-    Empty where Dagster has no history yet.
+    Runs of the events by a person (`learning run`) read the whole source and are left out. Empty
+    where Dagster has no history yet.
     """
     if conn.execute("SELECT to_regclass('runs')").fetchone() == (None,):
         return []

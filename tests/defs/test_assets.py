@@ -18,6 +18,7 @@ from learning_assets.defs.assets.learning_latent_factors import learning_latent_
 from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
 from learning_assets.defs.assets.lesson_half_lives import lesson_half_lives
+from learning_assets.defs.assets.override_effectiveness import override_effectiveness
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.build import build_definitions
@@ -40,6 +41,7 @@ from learning_assets.store import (
 from learning_assets.store.connection import Conn
 from learning_assets.store.settings import Settings
 from learning_assets.store.sources import BookSource, remember_source
+from learning_assets.store.tables import TABLES
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -511,6 +513,33 @@ def test_lessons_are_not_learned_from_events_that_offend_their_checks(
                  "(SELECT min(event_id) FROM pattern_trade_events)")  # fmt: skip
     with pytest.raises(dg.Failure, match="one_outcome_per_trade"):
         learning_lessons(dg.build_asset_context(partition_key="dm"), LessonsConfig(), resource)
+
+
+@pytest.mark.parametrize(
+    ("asset", "key"),
+    [
+        (learning_edge_history, "2026-01-05"),
+        (learning_latent_factors, "2026-01-05"),
+        (learning_regime_weights, "2026-01-05"),
+        (override_effectiveness, "2026-01-05"),
+        (pm_overrides, None),
+    ],
+)
+def test_nothing_is_built_on_events_that_offend_their_checks(
+    conn: Conn, book: Settings, resource: TestBook, asset: dg.AssetsDefinition, key: str | None
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    conn.execute("UPDATE pattern_trade_events SET rr = 0.123 WHERE event_id = "
+                 "(SELECT min(event_id) FROM pattern_trade_events)")  # fmt: skip
+    before = _rows(conn)
+    with pytest.raises(dg.Failure, match="one_outcome_per_trade"):
+        dg.materialize([asset], partition_key=key, resources={"book": resource})
+    assert _rows(conn) == before
+
+
+def _rows(conn: Conn) -> list[list[tuple[object, ...]]]:
+    return [conn.execute(f"SELECT * FROM {table.name}").fetchall() for table in TABLES]
 
 
 def test_a_set_that_changes_too_much_waits_and_the_live_one_stays(

@@ -268,6 +268,7 @@ def test_an_unknown_plan_or_owner_is_one_sentence_and_nothing_is_written(
     for variable, wrong in (
         ("LEARNING_PLAN", "is unknown"),
         ("LEARNING_META_LEARNERS", "is unknown"),
+        ("LEARNING_KEEP_RUNS_DAYS", "is no number of days"),
         ("LEARNING_OWNERS", "'hourly' is no owner"),
     ):
         with monkeypatch.context() as patch:

@@ -12,8 +12,9 @@ from psycopg import sql
 
 from learning_assets.defs import housekeeping
 from learning_assets.defs.build import build_definitions
-from learning_assets.defs.housekeeping import delete_runs, keep_days
+from learning_assets.defs.housekeeping import delete_runs
 from learning_assets.defs.instance import instance_of
+from learning_assets.defs.keeping import keep_days
 from learning_assets.defs.resources import BookResource
 from learning_assets.errors import UserError
 from learning_assets.store.housekeeping import history, history_bytes, old_runs

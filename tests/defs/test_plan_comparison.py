@@ -17,6 +17,7 @@ from learning_assets.cli import main
 from learning_assets.core.plan_costs import Arrival, Role
 from learning_assets.core.records import Action, ClosedTrade
 from learning_assets.defs.instance import instance_of
+from learning_assets.defs.launcher import PROCESS_TAG
 from learning_assets.defs.plan_comparison import (
     Past,
     arrival_of,
@@ -148,13 +149,18 @@ def test_run_times_are_medians_of_what_succeeded(
             *(("overrides", DagsterRunStatus.SUCCESS, s) for s in (2.0, 9.0, 4.0)),
             ("overrides", DagsterRunStatus.FAILURE, 100.0),
             ("lessons", DagsterRunStatus.SUCCESS, 60.0),
+            ("events", DagsterRunStatus.SUCCESS, 3.0),
+            *(("events by a person", DagsterRunStatus.SUCCESS, 50.0) for _ in range(2)),
         ):
-            run = create_run_for_test(instance, job_name=job, status=status)
+            name, _, by_a_person = job.partition(" ")
+            tags = {PROCESS_TAG: "1"} if by_a_person else {}
+            run = create_run_for_test(instance, job_name=name, status=status, tags=tags)
             conn.execute(
                 "UPDATE runs SET start_time = 1000, end_time = %s WHERE run_id = %s",
                 [1000 + seconds, run.run_id],
             )
         assert run_times(conn) == [
+            RunTimes("events", None, False, 3.0, 1),
             RunTimes("lessons", None, False, 60.0, 1),
             RunTimes("overrides", None, False, 4.0, 3),
         ]

@@ -16,8 +16,12 @@ from learning_assets.defs.partitions import FIRST_WEEK, WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import edge_history as stored
 from learning_assets.store import events, half_lives, lessons
+from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import LEARNING_EDGE_HISTORY
+
+BEFORE = ("pattern_trade_events", "learning_lessons")
+"""Nothing is computed from tables that offend their checks."""
 
 
 @dg.asset(
@@ -43,6 +47,7 @@ def learning_edge_history(
     weeks = weeks_of(context.partition_keys)
     end = weeks[-1] + WEEK
     with clear_failures(), book.connect() as conn:
+        refuse_unsound(conn, BEFORE, book.config, book.now())
         known = from_frame(events.events_frame(conn, end))
         seen = _ever_active(conn)
         points = edge_history(known, seen, book.config, _before(weeks[0]), weeks[-1])

@@ -18,10 +18,14 @@ from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import events, lessons
 from learning_assets.store import factors as stored
+from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import LEARNING_LATENT_FACTORS
 
 SIGNIFICANT = (LessonStatus.ACTIVE, LessonStatus.REDUNDANT)
+
+BEFORE = ("pattern_trade_events", "learning_lessons")
+"""Nothing is computed from tables that offend their checks."""
 
 
 @dg.asset(
@@ -47,6 +51,7 @@ def learning_latent_factors(
     found: tuple[Factor, ...] = ()
     as_ofs = [week + WEEK for week in weeks_of(context.partition_keys)]
     with clear_failures(), book.connect() as conn, conn.transaction():
+        refuse_unsound(conn, BEFORE, book.config, book.now())
         for as_of in as_ofs:
             found = _factors(conn, book.config, as_of)
             stored.replace_factors(conn, as_of, found)

@@ -22,8 +22,12 @@ from learning_assets.defs.regime import regime_now
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import events, factors, lessons
 from learning_assets.store import regime_weights as stored
+from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import LEARNING_REGIME_WEIGHTS
+
+BEFORE = ("pattern_trade_events", "learning_lessons", "learning_latent_factors")
+"""Nothing is computed from tables that offend their checks."""
 
 
 @dg.asset(
@@ -50,6 +54,7 @@ def learning_regime_weights(
     """Learn the weights as of the end of each of these days, never later than now."""
     as_ofs = sorted({min(end, book.now()) for end in day_ends(context.partition_keys)})
     with clear_failures(), book.connect() as conn, conn.transaction():
+        refuse_unsound(conn, BEFORE, book.config, book.now())
         for as_of in as_ofs:
             known = _known(conn, book.config, as_of)
             found = _weights(conn, book.config, as_of, known)

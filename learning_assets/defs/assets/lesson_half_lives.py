@@ -13,6 +13,7 @@ from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import edge_history, lessons
 from learning_assets.store import half_lives as stored
+from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.tables import LEARNING_HALF_LIVES
 
 
@@ -37,6 +38,7 @@ def lesson_half_lives(
     points: list[EdgePoint] = []
     found, as_ofs = {}, [week + WEEK for week in weeks_of(context.partition_keys)]
     with clear_failures(), book.connect() as conn, conn.transaction():
+        refuse_unsound(conn, ["learning_edge_history"], book.config, book.now())
         for as_of in as_ofs:
             points = edge_history.edge_history(conn, as_of)
             found = half_lives(points)

@@ -17,6 +17,7 @@ from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import effectiveness as stored
 from learning_assets.store import events
+from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import OVERRIDE_EFFECTIVENESS
 
@@ -42,6 +43,7 @@ def override_effectiveness(
     """Replay these weeks, as far as they are not stored yet, and judge them and those before."""
     weeks, settings = weeks_of(context.partition_keys), book.config
     with clear_failures(), book.connect() as conn:
+        refuse_unsound(conn, ["pattern_trade_events"], settings, book.now())
         evaluated_at = book.as_of(conn, config.as_of)
         known = _unchanged(conn, weeks, settings)
         missing = [week for week in weeks if week not in {x.replay.week for x in known}]

@@ -50,8 +50,8 @@ from learning_assets.store.connection import Conn
 from learning_assets.store.tables import PM_OVERRIDES
 
 BEFORE = (
-    *("learning_lessons", "lesson_half_lives", "learning_regime_weights"),
-    *("learning_latent_factors", "override_effectiveness"),
+    *("pattern_trade_events", "learning_lessons", "lesson_half_lives"),
+    *("learning_regime_weights", "learning_latent_factors", "override_effectiveness"),
 )
 """The assets that overrides are made from: nothing is published on one that offends its checks."""
 
