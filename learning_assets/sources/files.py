@@ -903,7 +903,7 @@ def _proposed_constants(guessed: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 
 def _toml(value: str | Sequence[str]) -> str:
-    """Text or a list of texts as TOML; JSON's strings are also TOML's."""
+    """Text or a list of texts as TOML; JSON's strings are also TOML's, but for DEL as it is."""
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

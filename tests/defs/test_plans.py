@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.execution import build_resources
 from dagster._core.test_utils import environ
 from dagster._utils.schedules import cron_string_iterator
 
@@ -98,15 +100,20 @@ def test_no_two_ticks_of_a_week_ask_for_the_same_run(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_tick_asks_for_its_partitions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_tick_of_a_week_asks_for_its_partitions(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(schedules, "_why_not", lambda book: "")
-    plan = PLANS[name]
-    for planned, schedule in zip(plan.schedules, schedules_of(plan), strict=True):
-        *_, last = ticks(schedule)
-        context = dg.build_schedule_context(scheduled_execution_time=last)
-        asked = [(r.run_key, r.partition_key) for r in schedule(context, book=BookResource())]
-        assert asked == [(r.run_key, r.partition_key) for r in requests_at(planned, last)]
-        assert asked
+    plan, book = PLANS[name], BookResource()
+    with dg.DagsterInstance.ephemeral() as instance:
+        # Each context would make an instance of its own, which takes 50 ms.
+        monkeypatch.setattr(build_resources, "ephemeral_instance_if_missing", nullcontext)
+        for planned, schedule in zip(plan.schedules, schedules_of(plan), strict=True):
+            for at in ticks(schedule):
+                context = dg.build_schedule_context(instance, scheduled_execution_time=at)
+                asked = [(r.run_key, r.partition_key) for r in schedule(context, book=book)]
+                assert asked == [(r.run_key, r.partition_key) for r in requests_at(planned, at)]
+                assert [key for _, key in asked] == list(partitions_at(planned, at))
 
 
 def test_a_tick_says_why_it_does_nothing(

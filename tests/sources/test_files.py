@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from learning_assets.core.records import RR_LIMIT, ClosedTrade, Reason
@@ -414,6 +414,7 @@ def test_a_proposal_fits_what_it_was_made_for(tmp_path):
     st.lists(st.text(max_size=12), max_size=8, unique_by=str.strip),
     st.lists(st.lists(st.text(max_size=5) | st.none(), max_size=8), max_size=3),
 )
+@example(["", "\x7f"], [["", "0"]])
 def test_a_proposal_is_always_a_mapping(tmp_path_factory, columns, sample):
     text = propose_mapping(columns, sample)
     encodable = text.encode("utf-8", "replace").decode("utf-8")
