@@ -99,7 +99,7 @@ def true_edges(slices: Slices, true_r: Floats) -> Floats:
 # --- the replaced system ---------------------------------------------------------------------
 
 
-def replaced_edge(n: NDArray[np.int64], avg_rr: Floats, variance: Floats, mean_rr: float) -> Floats:
+def replaced_edge(n: NDArray[np.int32], avg_rr: Floats, variance: Floats, mean_rr: float) -> Floats:
     """Δrr · reliability · (support + magnitude + 1 + stability), as the description has it."""
     reliability = 1.0 / (1.0 + variance + 0.25 / n)
     support = -np.expm1(-n / 50.0)

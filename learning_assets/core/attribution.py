@@ -11,7 +11,7 @@ module do not adjust each other; with a single module this is the search of each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from learning_assets.core.mining import Group
 from learning_assets.core.residual import (
     Cutoffs,
+    Memory,
     Search,
     best_beside,
     drop_weak,
@@ -71,6 +72,7 @@ class JointSearch:
 
     limits: Limits
     calibrate: Calibrate
+    memory: Memory = field(default_factory=Memory)
 
     def run(self, blocks: Sequence[Block]) -> list[Block]:
         """The blocks with the slices that stay and the cut-offs of the last calibration."""
@@ -92,7 +94,7 @@ class JointSearch:
         )
         depth = min(self.limits.depth, len(block.group.dims))
         y = block.y - others[block.group.trades]
-        return Search(block.group, y, self.limits.n_min, depth, self.limits.winsor)
+        return Search(block.group, y, self.limits.n_min, depth, self.limits.winsor, self.memory)
 
     def _calibrated(self, blocks: Sequence[Block], i: int) -> Block:
         block, search = blocks[i], self.search_of(blocks, i)

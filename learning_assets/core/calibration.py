@@ -16,24 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from learning_assets.core.dayshock import DayShock
-from learning_assets.core.mining import Group, strongest
+from learning_assets.core.mining import Beside, Lattice
 
 Floats = NDArray[np.float64]
 
 _SMALLEST_OFFSET = 0.1
 """Share of the span by which outcomes are moved at least, so that bursts do not overlap."""
 
+_MOST_TOGETHER, _FEWEST_TOGETHER = 64, 8
+_NUMBERS_TOGETHER = 2**25
+"""Rotations that are carried through one descent, and outcomes held for it: 256 MB."""
+
 _FEWEST_MAXIMA = 15
 """Fewer rotations than these with a slice in a cell say nothing about its tail."""
 
 
-def rotations(y: Floats, count: int, rng: np.random.Generator) -> Floats:
-    """`count` rotations of `y` by random offsets of a tenth to nine tenths: T × count."""
-    low = max(1, math.ceil(_SMALLEST_OFFSET * len(y)))
-    offsets = rng.integers(low, max(low + 1, len(y) - low + 1), count)
-    index = (np.arange(len(y))[:, None] + offsets[None, :]) % len(y)
-    moved: Floats = y[index]
+def offsets_of(n_trades: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`count` random offsets of a tenth to nine tenths of the trades."""
+    low = max(1, math.ceil(_SMALLEST_OFFSET * n_trades))
+    return rng.integers(low, max(low + 1, n_trades - low + 1), count)
+
+
+def rotated_by(y: Floats, offsets: NDArray[np.int64]) -> Floats:
+    """`y` moved by each offset: T × offsets."""
+    moved = np.empty((len(y), len(offsets)))
+    for b, offset in enumerate(offsets.tolist()):
+        moved[:, b] = np.roll(y, -offset)
     return moved
 
 
@@ -73,25 +81,28 @@ def _effective_number(log_cdf: float, count: int) -> float:
 
 
 def slice_cutoffs(
-    group: Group,
+    lattice: Lattice,
     residual: Floats,
-    shock: DayShock,
+    beside: Beside,
     *,
-    n_min: int,
-    depth: int,
     rotated: int,
     tail: float,
     rng: np.random.Generator,
-    given: Floats | None = None,
 ) -> tuple[float, ...]:
     """Smallest |evidence| that counts in each cell (see `mining.cell`); inf where none is testable.
 
     Skewed outcomes make small slices stray further up than down, so either sign has cut-offs of
     its own. `tail` is the chance that the strongest slice of a cell exceeds its cut-off where
-    nothing is there, beside the slices `given` (T × k) as in `mining.strongest`.
+    nothing is there but the slices `beside` which each is tested. Several rotations are carried
+    through one descent, as many as memory allows.
     """
-    found = strongest(group, rotations(residual, rotated, rng), shock, n_min, depth, given)
-    return tuple(_cutoff(found.score[:, c], tail) for c in range(found.score.shape[1]))
+    if not len(lattice):
+        return (math.inf,) * (2 * lattice.depth)
+    offsets = offsets_of(len(residual), rotated, rng)
+    together = min(_MOST_TOGETHER, max(_FEWEST_TOGETHER, _NUMBERS_TOGETHER // len(residual)))
+    parts = [offsets[k : k + together] for k in range(0, rotated, together)]
+    score = np.vstack([lattice.maxima(rotated_by(residual, part), beside) for part in parts])
+    return tuple(_cutoff(score[:, c], tail) for c in range(score.shape[1]))
 
 
 def _cutoff(score: Floats, tail: float) -> float:

@@ -95,18 +95,30 @@ class Whitener:
         """V⁻¹y for y of shape T or T × columns."""
         if self.banded is None:
             return y / self.noise_variance
-        by_day = np.zeros((len(self.diagonal), *y.shape[1:]))
-        np.add.at(by_day, self.day, y)
-        shock = solveh_banded(self.banded, by_day, lower=False)
+        shock = self.shared(self.by_day(y))
         out: Floats = (y - shock[self.day]) / self.noise_variance
+        return out
+
+    def by_day(self, y: Floats) -> Floats:
+        """Z'y: sums over the trades of each day, y of shape T or T × columns."""
+        starts = np.flatnonzero(np.diff(self.day, prepend=-1))
+        out = np.zeros((len(self.diagonal), *y.shape[1:]))
+        out[self.day[starts]] = np.add.reduceat(y, starts, axis=0)
+        return out
+
+    def shared(self, by_day: Floats) -> Floats:
+        """K times sums by day (days or days × columns): what the shock is thought to be."""
+        if self.banded is None:
+            return np.zeros_like(by_day)
+        out: Floats = solveh_banded(self.banded, by_day, lower=False)
         return out
 
     def centre(self, y: Floats) -> Floats:
         """V⁻¹(y − its generalised mean): sums to 0 over the trades."""
         solved = self.solve(y)
         mean = solved.sum(axis=0) / self.ones_total
-        out: Floats = solved - np.multiply.outer(self.ones, mean)
-        return out
+        solved -= np.multiply.outer(self.ones, mean)
+        return solved
 
 
 def whiten(day: NDArray[np.int64], shock: DayShock) -> Whitener:

@@ -3,9 +3,10 @@
 A node is a scope subset with the actions that match it: `t` the trade of each (ascending),
 `codes` (dimensions × actions) the values of the dimensions that may still be added, 0 for absent
 or too rare. One pass over a dimension gathers, for each of its values and for each of these with
-each value of every later dimension, the distinct trades and their sums; the actions are gone
-through in blocks that stay in the cache while all later dimensions use them. Sums that need
-closing days are brought up to date when a cell meets a new day.
+each value of every later dimension, the distinct trades and their sums. The actions are gone
+through in blocks of whole trades that stay in the cache while all later dimensions use them.
+Where a later dimension has one value all through a block, as the states of a market have, the
+block is added up once by the values of the first one, and not again for each action.
 
 Arrays in, arrays out: names, threads and meaning are in `core.mining`. Types are inferred by
 numba, which cannot cache a function that calls itself: the recursion is in `core.mining` too.
@@ -18,49 +19,78 @@ import numpy as np
 
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
-_BLOCK = 64
-_CARRIED = 256  # outcome columns carried at once: more would not stay in the cache
+_BLOCK = 64  # trades
+_FEW = 16  # a block ends at midnight, unless it has fewer trades
+_VARIOUS = -1
 
-# Columns of a cell today: Σy and the count of this day; Σy² and the ranked score of all days.
-_SUM, _COUNT, _SQUARES, _SCORE = range(4)
+# Columns of a cell, one line of the cache: Σy and trades of this day; Σy² and the ranked score of
+# all days; and as integers a hash of the trades, the day, the last trade, and the actions.
+_SUM, _COUNT, _SQUARES, _SCORE, _KEY, _ON, _SEEN, _ACTIONS = range(8)
 # … of its past days: trades, c'Kc, Σ c_d·e^(R − L_d) and its reference R, x'V⁻¹1; …
 _N, _Q, _CARRY, _REFERENCE, _G = range(5)
 # … and for the clustered error, with the day sums S and counts c of the slice, Y and N of the
 # group: Σ S, Σ S·Y, Σ S·N, Σ S², Σ c·Y, Σ c·N, Σ c², Σ S·c.
-_TOTAL, _SY, _SN, _SS, _CY, _CN, _CC, _SC = range(8)
+_TOTAL, _SY, _SN, _SS, _CY, _CN, _CC, _SC = range(8, 16)
 # Columns of a day: Y, N, K_dd, K_dd·e^(L_d − R), e^(R − L_d), R, V⁻¹1 of a trade.
 _DAY_Y, _DAY_N, _OWN, _UP, _DOWN, _AT, _ONE = range(7)
 
 
+# --- nodes ---------------------------------------------------------------------------------
+
+
 @_jit
-def number_frequent(codes, t, width, n_min, out):
+def number_frequent(codes, t, starts, constant, width, n_min):
     """Per dimension the values with at least `n_min` distinct trades, numbered from 1 in order.
 
-    Writes the codes in these numbers to `out` (0 for the others), and returns the values by
+    Writes the numbers over the codes and constants (0 for the others), and returns the values by
     number (dimensions × width) and how many numbers there are, 0 included.
     """
-    dims, rows = codes.shape
-    value = np.zeros((dims, width), np.int64)
-    widths = np.ones(dims, np.int64)
-    number = np.zeros(width, np.int64)
+    dims = codes.shape[0]
+    value, widths = np.zeros((dims, width), np.int64), np.ones(dims, np.int64)
+    number = np.zeros(width, codes.dtype)
     trades, last = np.empty(width, np.int64), np.empty(width, np.int64)
     for d in range(dims):
-        trades[:] = 0
-        last[:] = -1
-        for p in range(rows):
-            v = codes[d, p]
-            if last[v] != t[p]:
-                last[v] = t[p]
-                trades[v] += 1
+        _count(codes[d], t, starts, constant[d], trades, last)
         number[:] = 0
+        changed = False
         for v in range(1, width):
             if trades[v] >= n_min:
                 number[v] = widths[d]
                 value[d, widths[d]] = v
                 widths[d] += 1
-        for p in range(rows):
-            out[d, p] = number[codes[d, p]]
+            changed |= trades[v] > 0 and number[v] != v
+        if changed:
+            for p in range(codes.shape[1]):
+                codes[d, p] = number[codes[d, p]]
+            for b in range(constant.shape[1]):
+                if constant[d, b] > 0:
+                    constant[d, b] = number[constant[d, b]]
     return value, widths
+
+
+@_jit
+def _count(codes_d, t, starts, constant_d, trades, last):
+    """Distinct trades of each value of a dimension."""
+    trades[:] = 0
+    last[:] = -1
+    for b in range(constant_d.shape[0]):
+        lo, hi = starts[b], starts[b + 1]
+        if constant_d[b] >= 0:
+            if constant_d[b] > 0:
+                trades[constant_d[b]] += _distinct(t, lo, hi)
+            continue
+        for p in range(lo, hi):
+            v = codes_d[p]
+            trades[v] += last[v] != t[p]
+            last[v] = t[p]
+
+
+@_jit
+def _distinct(t, lo, hi):
+    n = 1
+    for p in range(lo + 1, hi):
+        n += t[p] != t[p - 1]
+    return n
 
 
 @_jit
@@ -69,39 +99,45 @@ def matching(t, codes, d, v):
     at = np.flatnonzero(codes[d] == v)
     inside = np.empty((codes.shape[0] - d - 1, at.shape[0]), codes.dtype)
     for k in range(inside.shape[0]):
+        from_, to = codes[d + 1 + k], inside[k]
         for p in range(at.shape[0]):
-            inside[k, p] = codes[d + 1 + k, at[p]]
+            to[p] = from_[at[p]]
     return t[at], inside
 
 
 @_jit
-def _weigh(c, of_day, past):
-    """Add a day's count of trades to what the day shock weighs."""
-    if past[_REFERENCE] != of_day[_AT]:
-        past[_CARRY] *= np.exp(of_day[_AT] - past[_REFERENCE])
-        past[_REFERENCE] = of_day[_AT]
-    past[_Q] += c * (of_day[_OWN] * c + 2.0 * of_day[_UP] * past[_CARRY])
-    past[_CARRY] += c * of_day[_DOWN]
-    past[_G] += c * of_day[_ONE]
-    past[_N] += c
+def cut(t, day):
+    """Where the blocks begin, and the end; no trade is in two of them.
+
+    Blocks end at midnight too, unless that makes them very short.
+    """
+    rows = t.shape[0]
+    starts = np.empty(rows + 1, np.int64)
+    n = trades = 0
+    for p in range(rows):
+        if p > 0 and t[p] == t[p - 1]:
+            continue
+        if p > 0 and day[t[p]] != day[t[p - 1]] and trades >= _FEW:
+            trades = 0
+        if trades in (0, _BLOCK):
+            starts[n], trades = p, 0
+            n += 1
+        trades += 1
+    starts[n] = rows
+    return starts[: n + 1].copy()
 
 
 @_jit
-def _end_day(today, of_day, past, days):
-    """Add what a cell counted today to its past."""
-    s, c = today[_SUM], today[_COUNT]
-    _weigh(c, of_day, past)
-    y, n = of_day[_DAY_Y], of_day[_DAY_N]
-    days[_TOTAL] += s
-    days[_SY] += s * y
-    days[_SN] += s * n
-    days[_SS] += s * s
-    days[_CY] += c * y
-    days[_CN] += c * n
-    days[_CC] += c * c
-    days[_SC] += s * c
-    today[_SUM] = 0.0
-    today[_COUNT] = 0.0
+def constants(codes, starts):
+    """The value that a dimension has all through a block (dimensions × blocks), −1 for several."""
+    out = np.empty((codes.shape[0], starts.shape[0] - 1), np.int32)
+    for j in range(codes.shape[0]):
+        for b in range(out.shape[1]):
+            first, differs = codes[j, starts[b]], False
+            for p in range(starts[b], starts[b + 1]):
+                differs |= codes[j, p] != first
+            out[j, b] = _VARIOUS if differs else first
+    return out
 
 
 @_jit
@@ -118,41 +154,32 @@ def _columns(i, widths, pairs, offset):
     return stride
 
 
-@_jit
-def _block(t, codes_i, lo, stride, place, cell, trade):
-    """The actions of a block that have a value: position, first cell, trade; returns how many."""
-    m = 0
-    for p in range(lo, min(lo + _BLOCK, t.shape[0])):
-        v = codes_i[p]
-        if v != 0:
-            place[m] = p
-            cell[m] = v * stride
-            trade[m] = t[p]
-            m += 1
-    return m
+# --- everything about a slice --------------------------------------------------------------
 
 
 @_jit
-def describe_node(t, codes, widths, pairs, repeated, n_min, of_trade, hashes, day, of_day,
-                  ones_total, noise, n_group, total):  # fmt: skip
+def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of_trade, of_day,
+                  ones_total, noise, total):  # fmt: skip
     """The slices that add one dimension to a node and, if `pairs`, those that add two.
 
-    `of_trade` (trades × 4) has y, 1, y² and V⁻¹ times the centred outcome that is ranked. Returns
-    for each slice (dimension, value, later dimension or −1, its value, trades), (mean, variance,
-    difference to the complement, its clustered error, evidence), the hash of its trades, and how
-    many rows are used.
+    `of_trade` (trades × 8) is what `columns_of_trades` makes. Returns for each slice (dimension,
+    value, later dimension or −1, its value), its trades and whether a simpler one has the same
+    actions, (mean, variance, difference to the complement, its clustered error, evidence,
+    information), the hash of its trades, and how many rows are used.
     """
-    group = _moments(of_day)
+    group, n_group = _moments(of_day), of_trade.shape[0]
+    totals = _totals(t, starts, of_trade)
     offset = np.zeros(codes.shape[0], np.int64)
-    out_i, out_f, out_k = np.empty((256, 5), np.int64), np.empty((256, 5)), np.empty(256, np.uint64)
+    out_i, out_f, out_k = np.empty((256, 6), np.int32), np.empty((256, 6)), np.empty(256, np.uint64)
     used = 0
     for i in range(codes.shape[0]):
         if widths[i] <= 1:
             continue
         stride = _columns(i, widths, pairs, offset)
-        today, past, days, keys = _gathered(t, codes, widths, pairs, repeated, i, stride, offset,
-                                            of_trade, hashes, day, of_day)  # fmt: skip
-        for k in range(stride, keys.shape[0]):
+        cells, past = _gathered(t, codes, starts, constant, totals, widths, pairs, repeated, i,
+                                stride, offset, of_trade, of_day)  # fmt: skip
+        exact = cells.view(np.int64)
+        for k in range(stride, cells.shape[0]):
             n = past[k, _N]
             if n < n_min:
                 continue
@@ -160,60 +187,174 @@ def describe_node(t, codes, widths, pairs, repeated, n_min, of_trade, hashes, da
                 out_i, out_f, out_k = _larger(out_i), _larger(out_f), _larger(out_k)
             if not _put(out_i[used], i, k, stride, offset, widths, pairs):
                 continue
-            out_i[used, 4], out_k[used] = int(n), keys[k]
-            _statistics(out_f[used], n, n_group - n, today[k], days[k], group, total)
+            first = k - k % stride
+            simpler = exact[first, _ACTIONS] if k > first else t.shape[0]
+            out_i[used, 4], out_i[used, 5] = int(n), _repeats(exact, k, first, simpler, t)
+            out_k[used] = np.uint64(exact[k, _KEY])
+            _statistics(out_f[used], n, n_group - n, cells[k], past[k], group, total)
+            out_f[used, 5] = _information(past[k], noise, ones_total)
             if n < n_group:
-                information = _information(past[k], noise, ones_total)
-                out_f[used, 4] = today[k, _SCORE] / np.sqrt(information)
+                out_f[used, 4] = cells[k, _SCORE] / np.sqrt(out_f[used, 5])
             used += 1
     return out_i, out_f, out_k, used
 
 
 @_jit
-def _gathered(t, codes, widths, pairs, repeated, i, stride, offset, of_trade, hashes, day, of_day):
-    """What the cells of dimension i hold: today, past days, the same for the error, and hashes."""
+def _repeats(exact, k, first, simpler, t):
+    """Whether a cell has the actions of the node, of its first value, or that has the node's."""
+    return exact[k, _ACTIONS] == simpler or exact[first, _ACTIONS] == t.shape[0]
+
+
+@_jit
+def _totals(t, starts, of_trade):
+    """What each block holds, its distinct trades added up; day −1 for several."""
+    out = np.zeros((starts.shape[0] - 1, 8))
+    exact, more = out.view(np.int64), of_trade.view(np.int64)
+    for b in range(out.shape[0]):
+        first, last = t[starts[b]], t[starts[b + 1] - 1]
+        exact[b, _ON] = more[first, _ON] if more[first, _ON] == more[last, _ON] else -1
+        exact[b, _ACTIONS] = starts[b + 1] - starts[b]
+        for p in range(starts[b], starts[b + 1]):
+            if p == starts[b] or t[p] != t[p - 1]:
+                _add4(out, b, of_trade, t[p])
+                exact[b, _KEY] += more[t[p], _KEY]
+    return out
+
+
+@_jit
+def _gathered(t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset,
+              of_trade, of_day):  # fmt: skip
+    """What the cells of dimension i hold: today and in all, and past days."""
     n_cells = widths[i] * stride
-    today, past, days = np.zeros((n_cells, 4)), np.zeros((n_cells, 5)), np.zeros((n_cells, 8))
-    keys, on = np.zeros(n_cells, np.uint64), np.full(n_cells, -1, np.int64)
-    seen = np.full(n_cells if repeated else 0, -1, np.int64)
-    place, cell = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.int64)
-    trade, cells = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.uint64)
-    x, h, date = np.empty((_BLOCK, 4)), np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.int64)
-    for lo in range(0, t.shape[0], _BLOCK):
-        m = _block(t, codes[i], lo, stride, place, cell, trade)
-        for r in range(m):
-            x[r], h[r], date[r] = of_trade[trade[r]], hashes[trade[r]], day[trade[r]]
-        for j in range(i, codes.shape[0]):
-            if not _cells(i, j, pairs, widths, offset, codes, place, cell, m, cells):
+    cells, past, block = np.zeros((n_cells, 8)), np.zeros((n_cells, 16)), np.zeros((widths[i], 8))
+    exact, counts, more = cells.view(np.int64), block.view(np.int64), of_trade.view(np.int64)
+    exact[:, _ON : _SEEN + 1] = -1
+    counts[:, _SEEN] = -1
+    date, there = totals.view(np.int64)[:, _ON], np.empty(widths[i], np.uint64)
+    for b in range(starts.shape[0] - 1):
+        v, lo, hi, today = constant[i, b], starts[b], starts[b + 1], date[b]
+        if v == 0:
+            continue
+        n_there = 0
+        if today < 0:
+            _add_rows(cells, exact, past, codes[i], codes[i], 0, t, lo, hi, stride, 0, repeated,
+                      of_trade, more, of_day)  # fmt: skip
+        elif v > 0:
+            block[v] = totals[b]
+            there[0] = v
+            n_there = 1
+        else:
+            n_there = _add_up(block, counts, codes[i], t, lo, hi, repeated, of_trade, more, there)
+        _add_block(cells, exact, past, block, counts, there, n_there, stride, 0, today, of_day)
+        for j in range(i + 1, codes.shape[0] if pairs else 0):
+            c = constant[j, b]
+            if widths[j] <= 1 or c == 0:
                 continue
-            for r in range(m):
-                k = cells[r]
-                if repeated and not _is_new(seen, k, trade[r]):
-                    continue
-                if on[k] != date[r]:
-                    if on[k] >= 0:
-                        _end_day(today[k], of_day[on[k]], past[k], days[k])
-                    on[k] = date[r]
-                _add4(today, k, x, r)
-                keys[k] += h[r]
-    _end_last_day(on, of_day, today, past, days)
-    return today, past, days, keys
+            if c > 0 and today >= 0:
+                _add_block(cells, exact, past, block, counts, there, n_there, stride, offset[j] + c,
+                           today, of_day)  # fmt: skip
+            else:
+                _add_rows(cells, exact, past, codes[i], codes[j], 1, t, lo, hi, stride, offset[j],
+                          repeated, of_trade, more, of_day)  # fmt: skip
+        _clear(block, counts, there, n_there)
+    for k in range(n_cells):
+        if exact[k, _ON] >= 0:
+            _end_day(cells[k], of_day[exact[k, _ON]], past[k])
+    return cells, past
 
 
 @_jit
-def _end_last_day(on, of_day, today, past, days):
-    for k in range(on.shape[0]):
-        if on[k] >= 0:
-            _end_day(today[k], of_day[on[k]], past[k], days[k])
+def _add_up(block, counts, codes_i, t, lo, hi, repeated, of_trade, more, there):
+    """The actions of a block by value; returns how many values are there."""
+    n_there = 0
+    for p in range(lo, hi):
+        v = np.uint64(codes_i[p])
+        if v == 0:
+            continue
+        if counts[v, _ACTIONS] == 0:
+            there[n_there] = v
+            n_there += 1
+        counts[v, _ACTIONS] += 1
+        if repeated:
+            if counts[v, _SEEN] == t[p]:
+                continue
+            counts[v, _SEEN] = t[p]
+        _add4(block, v, of_trade, t[p])
+        counts[v, _KEY] += more[t[p], _KEY]
+    return n_there
 
 
 @_jit
-def _is_new(seen, k, trade):
-    """Whether a cell has not seen this trade yet; from now on it has."""
-    if seen[k] == trade:
-        return False
-    seen[k] = trade
-    return True
+def _clear(block, counts, there, n_there):
+    for e in range(n_there):
+        v = there[e]
+        block[v, 0], block[v, 1], block[v, 2], block[v, 3] = 0.0, 0.0, 0.0, 0.0
+        counts[v, _KEY] = 0
+        counts[v, _ACTIONS] = 0
+
+
+@_jit
+def _add_block(cells, exact, past, block, counts, there, n_there, stride, within, date, of_day):
+    """Add the distinct trades of a block, all of one day and new to their cells."""
+    for e in range(n_there):
+        v = there[e]
+        k = v * stride + within
+        if exact[k, _ON] != date:
+            if exact[k, _ON] >= 0:
+                _end_day(cells[k], of_day[exact[k, _ON]], past[k])
+            exact[k, _ON] = date
+        _add4(cells, k, block, v)
+        exact[k, _KEY] += counts[v, _KEY]
+        exact[k, _ACTIONS] += counts[v, _ACTIONS]
+
+
+@_jit
+def _add_rows(cells, exact, past, codes_i, codes_j, weight, t, lo, hi, stride, begin, repeated,
+              of_trade, more, of_day):  # fmt: skip
+    """Add actions to their cells, and their trades where the cell has not seen them.
+
+    The cell is that of a value of dimension i, or with `weight` 1 of one of j too.
+    """
+    for p in range(lo, hi):
+        v = np.uint64(codes_i[p])
+        if v == 0:
+            continue
+        k = v * np.uint64(stride) + np.uint64(begin + weight * codes_j[p])
+        exact[k, _ACTIONS] += 1
+        if repeated:
+            if exact[k, _SEEN] == t[p]:
+                continue
+            exact[k, _SEEN] = t[p]
+        if exact[k, _ON] != more[t[p], _ON]:
+            if exact[k, _ON] >= 0:
+                _end_day(cells[k], of_day[exact[k, _ON]], past[k])
+            exact[k, _ON] = more[t[p], _ON]
+        _add4(cells, k, of_trade, t[p])
+        exact[k, _KEY] += more[t[p], _KEY]
+
+
+@_jit
+def _end_day(cell, of_day, past):
+    """Add what a cell counted today to its past."""
+    s, c = cell[_SUM], cell[_COUNT]
+    if past[_REFERENCE] != of_day[_AT]:
+        past[_CARRY] *= np.exp(of_day[_AT] - past[_REFERENCE])
+        past[_REFERENCE] = of_day[_AT]
+    past[_Q] += c * (of_day[_OWN] * c + 2.0 * of_day[_UP] * past[_CARRY])
+    past[_CARRY] += c * of_day[_DOWN]
+    past[_G] += c * of_day[_ONE]
+    past[_N] += c
+    y, n = of_day[_DAY_Y], of_day[_DAY_N]
+    past[_TOTAL] += s
+    past[_SY] += s * y
+    past[_SN] += s * n
+    past[_SS] += s * s
+    past[_CY] += c * y
+    past[_CN] += c * n
+    past[_CC] += c * c
+    past[_SC] += s * c
+    cell[_SUM] = 0.0
+    cell[_COUNT] = 0.0
 
 
 @_jit
@@ -231,33 +372,10 @@ def _put(out, i, k, stride, offset, widths, pairs):
         return True
     for j in range(i + 1, widths.shape[0]):
         w = within - offset[j]
-        if 0 <= w < _width(i, j, pairs, widths):
+        if 0 <= w < (widths[j] if pairs else 1):
             out[2], out[3] = j, w
             return w > 0
     return False
-
-
-@_jit
-def _width(i, j, pairs, widths):
-    """How many cells a value of dimension i has for dimension j; 2 for its own one."""
-    if j == i:
-        return 2
-    return widths[j] if pairs else 1
-
-
-@_jit
-def _cells(i, j, pairs, widths, offset, codes, place, cell, m, cells):
-    """The cells of the actions of a block for dimension j; false where there are none."""
-    if j == i:
-        for r in range(m):
-            cells[r] = cell[r]
-        return True
-    if _width(i, j, pairs, widths) <= 1:
-        return False
-    codes_j = codes[j]
-    for r in range(m):
-        cells[r] = cell[r] + offset[j] + codes_j[place[r]]
-    return True
 
 
 @_jit
@@ -285,13 +403,13 @@ def _larger(rows):
 
 
 @_jit
-def _statistics(out, n, m, today, days, group, total):
+def _statistics(out, n, m, cell, days, group, total):
     """Mean, variance, difference to the complement, its clustered error; NaN for the evidence."""
     s = days[_TOTAL]
     mean = s / n
     out[0] = mean
-    out[1] = max(0.0, (today[_SQUARES] - n * mean * mean) / (n - 1))
-    out[2:] = np.nan
+    out[1] = max(0.0, (cell[_SQUARES] - n * mean * mean) / (n - 1))
+    out[2:5] = np.nan
     if m > 0:
         mean_out = (total - s) / m
         out[2] = mean - mean_out
@@ -314,137 +432,157 @@ def _clustered_variance(n, m, mean_in, mean_out, days, group):
     return inside - 2.0 * cross / m + (yy - 2.0 * u * yn + u * u * nn) / (m * m)
 
 
-@_jit
-def strongest_node(t, codes, widths, pairs, repeated, n_min, y, n_given, day, of_day, ones_total,
-                   noise, n_group, score, best):  # fmt: skip
-    """The strongest slices that add one dimension to a node or, if `pairs`, two.
+# --- only sums -----------------------------------------------------------------------------
 
-    The first `n_given` columns of y are no outcomes: they span what is already explained. Where a
-    slice is stronger than `score` (columns × 2·levels: one dimension negative, positive, two
-    negative, …) it takes its place there and in `best` (dimension, value, later dimension or −1,
-    its value). Slices with the actions of a simpler one do not count.
+
+@_jit
+def sum_node(t, codes, starts, constant, widths, pairs, repeated, where, y):
+    """Sums of every column of `y` (trades × columns) over the distinct trades of slices.
+
+    `where` has the slices as `describe_node` names them, those of one dimension together.
     """
-    width = y.shape[1]
+    totals = _sums_of_blocks(t, starts, y)
+    out = np.zeros((where.shape[0] + 1, y.shape[1]))
     offset = np.zeros(codes.shape[0], np.int64)
-    for i in range(codes.shape[0]):
-        if widths[i] <= 1:
-            continue
+    first = 0
+    while first < where.shape[0]:
+        i, end = where[first, 0], first
         stride = _columns(i, widths, pairs, offset)
-        past, actions = _counted(t, codes, widths, pairs, repeated, i, stride, offset, day, of_day)
-        chosen = _testable(past, actions, i, stride, offset, widths, pairs, t.shape[0], n_min,
-                           n_group)  # fmt: skip
-        slot = np.zeros(actions.shape[0], np.int64)
-        slot[chosen] = np.arange(1, chosen.shape[0] + 1)
-        information = np.empty(chosen.shape[0])
-        lo = 0
-        while lo < width:
-            hi = n_given if lo < n_given else min(lo + _CARRIED, width)
-            sums = _summed(t, codes, widths, pairs, repeated, i, stride, offset, slot,
-                           chosen.shape[0] + 1, y, lo, hi)[1:]  # fmt: skip
-            if lo == 0:
-                for e in range(chosen.shape[0]):
-                    information[e] = _left(past[chosen[e]], sums[e, :n_given], noise, ones_total,
-                                           n_min)  # fmt: skip
-            for e in range(chosen.shape[0]):
-                level = 0 if chosen[e] % stride == 0 else 2
-                for b in range(max(lo, n_given), hi):
-                    value = sums[e, b - lo]
-                    c = level + (1 if value > 0 else 0)
-                    if value * value > score[b - n_given, c] * information[e]:
-                        score[b - n_given, c] = value * value / information[e]
-                        _put(best[b - n_given, c], i, chosen[e], stride, offset, widths, pairs)
-            lo = hi
+        slot = np.zeros(widths[i] * stride, np.int32)
+        while end < where.shape[0] and where[end, 0] == i:
+            within = offset[where[end, 2]] + where[end, 3] if where[end, 2] >= 0 else 0
+            slot[where[end, 1] * stride + within] = end - first + 1
+            end += 1
+        # The row before those of the dimension takes what is of no use, and is then put right.
+        used = out[first].copy()
+        _sum(t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset, slot,
+             y, out[first : end + 1])  # fmt: skip
+        out[first] = used
+        first = end
+    return out[1:]
 
 
 @_jit
-def _left(past, given, noise, ones_total, n_min):
-    """Information of a slice beside the given ones; infinite where it is worth too few trades."""
-    alone = _information(past, noise, ones_total)
-    left = alone - (given * given).sum()
-    return np.inf if 2.0 * past[_N] * left < n_min * alone else left
+def _sums_of_blocks(t, starts, y):
+    out = np.zeros((starts.shape[0] - 1, y.shape[1]))
+    for b in range(out.shape[0]):
+        for p in range(starts[b], starts[b + 1]):
+            if p == starts[b] or t[p] != t[p - 1]:
+                _add(out[b], y[t[p]])
+    return out
 
 
 @_jit
-def _counted(t, codes, widths, pairs, repeated, i, stride, offset, day, of_day):
-    """Past days and number of actions of the cells of dimension i."""
-    n_cells = widths[i] * stride
-    place, cell = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.int64)
-    trade, cells = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.uint64)
-    count, past = np.zeros(n_cells), np.zeros((n_cells, 5))
-    on, actions = np.full(n_cells, -1, np.int64), np.zeros(n_cells, np.int64)
-    seen = np.full(n_cells if repeated else 0, -1, np.int64)
-    for lo in range(0, t.shape[0], _BLOCK):
-        m = _block(t, codes[i], lo, stride, place, cell, trade)
-        for j in range(i, widths.shape[0]):
-            if not _cells(i, j, pairs, widths, offset, codes, place, cell, m, cells):
+def _sum(t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset, slot, y,
+         out):  # fmt: skip
+    """Add to the rows of `out` what the cells of dimension i, by their `slot`, have of y."""
+    block, there = np.zeros((widths[i], y.shape[1])), np.empty(widths[i], np.uint64)
+    counted, last = np.zeros(widths[i], np.int64), np.full(widths[i], -1, np.int64)
+    seen = np.full(out.shape[0] if repeated else 0, -1, np.int64)
+    for b in range(starts.shape[0] - 1):
+        v, lo, hi = constant[i, b], starts[b], starts[b + 1]
+        if v == 0:
+            continue
+        if v > 0:
+            block[v] = totals[b]
+            there[0] = v
+            n_there = 1
+        else:
+            n_there = _sum_up(block, counted, last, codes[i], t, lo, hi, repeated, y, there)
+        _add_sums(out, slot, block, there, n_there, stride, 0)
+        for j in range(i + 1, codes.shape[0] if pairs else 0):
+            if widths[j] > 1 and constant[j, b] > 0:
+                _add_sums(out, slot, block, there, n_there, stride, offset[j] + constant[j, b])
+            elif widths[j] > 1 and constant[j, b] < 0:
+                _sum_rows(out, slot, codes[i], codes[j], t, lo, hi, repeated, seen, stride,
+                          offset[j], y)  # fmt: skip
+        for e in range(n_there):
+            counted[there[e]] = 0
+            block[there[e]] = 0.0
+
+
+@_jit
+def _sum_up(block, counted, last, codes_i, t, lo, hi, repeated, y, there):
+    """The sums of a block by value; returns how many values are there."""
+    n_there, alone = 0, y.shape[1] == 1
+    for p in range(lo, hi):
+        v = np.uint64(codes_i[p])
+        if counted[v] == 0:
+            there[n_there] = v
+            n_there += 1
+        counted[v] += 1
+        if repeated:
+            if last[v] == t[p]:
                 continue
-            for r in range(m):
-                k = cells[r]
-                actions[k] += 1
-                if repeated and not _is_new(seen, k, trade[r]):
-                    continue
-                d = day[trade[r]]
-                if on[k] != d:
-                    if on[k] >= 0:
-                        _weigh(count[k], of_day[on[k]], past[k])
-                        count[k] = 0.0
-                    on[k] = d
-                count[k] += 1.0
-    for k in np.flatnonzero(on >= 0):
-        _weigh(count[k], of_day[on[k]], past[k])
-    return past, actions
+            last[v] = t[p]
+        if alone:
+            block[v, 0] += y[t[p], 0]
+        else:
+            _add(block[v], y[t[p]])
+    return n_there
 
 
 @_jit
-def _testable(past, actions, i, stride, offset, widths, pairs, rows, n_min, n_group):
-    """The cells that may be slices: large on both sides, with fewer actions than a simpler one."""
-    out, name = np.zeros(actions.shape[0], np.bool_), np.empty(4, np.int64)
-    for k in range(stride, actions.shape[0]):
-        first = k - k % stride
-        n = past[k, _N]
-        out[k] = (
-            n_min <= n <= n_group - n_min
-            and actions[first] < rows
-            and (k == first or actions[k] < actions[first])
-            and _put(name, i, k, stride, offset, widths, pairs)
-        )
-    return np.flatnonzero(out)
-
-
-@_jit
-def _summed(t, codes, widths, pairs, repeated, i, stride, offset, slot, n_slots, y, first, end):
-    """x'y of the cells that have a slot, for some columns of y; slot 0 is of no use."""
-    place, cell = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.int64)
-    trade, cells = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.uint64)
-    width = end - first
-    x, sums = np.empty((_BLOCK, width)), np.zeros((n_slots, width))
-    seen = np.full(n_slots if repeated else 0, -1, np.int64)
-    for lo in range(0, t.shape[0], _BLOCK):
-        m = _block(t, codes[i], lo, stride, place, cell, trade)
-        for r in range(m):
-            x[r] = y[trade[r], first:end]
-        for j in range(i, widths.shape[0]):
-            if not _cells(i, j, pairs, widths, offset, codes, place, cell, m, cells):
+def _sum_rows(out, slot, codes_i, codes_j, t, lo, hi, repeated, seen, stride, begin, y):
+    """Add the actions of a block to their slices, one after the other."""
+    alone = y.shape[1] == 1
+    for p in range(lo, hi):
+        e = slot[np.uint64(codes_i[p]) * np.uint64(stride) + np.uint64(begin + codes_j[p])]
+        if repeated:
+            if seen[e] == t[p]:
                 continue
-            for r in range(m):
-                e = slot[cells[r]]
-                if e == 0:
-                    continue
-                if repeated and not _is_new(seen, e, trade[r]):
-                    continue
-                out, row = sums[e], x[r]
-                for b in range(width):
-                    out[b] += row[b]
-    return sums
+            seen[e] = t[p]
+        if alone:
+            out[e, 0] += y[t[p], 0]
+        else:
+            _add(out[e], y[t[p]])
 
 
 @_jit
-def trade_hashes(n):
-    """A fixed 64-bit random number per trade (splitmix64); sums of them identify sets."""
-    out = np.empty(n, np.uint64)
-    for i in range(n):
+def _add_sums(out, slot, block, there, n_there, stride, within):
+    alone = out.shape[1] == 1
+    for n in range(n_there):
+        e = slot[there[n] * stride + within]
+        if alone:
+            out[e, 0] += block[there[n], 0]
+        else:
+            _add(out[e], block[there[n]])
+
+
+@_jit
+def _add(to, x):
+    for b in range(x.shape[0]):
+        to[b] += x[b]
+
+
+@_jit
+def take_maxima(sums, information, level, score):
+    """Raise `score` (columns × 2·levels) to the evidence² of the slices, by level and sign."""
+    for e in range(sums.shape[0]):
+        c, share = 2 * (level[e] - 1), 1.0 / information[e]
+        for b in range(sums.shape[1]):
+            z = sums[e, b]
+            square = z * z * share
+            k = c + (1 if z > 0 else 0)
+            if square > score[b, k]:
+                score[b, k] = square
+
+
+@_jit
+def columns_of_trades(y, ranked, day):
+    """What `describe_node` needs of each trade, laid out as in a cell.
+
+    `ranked` is V⁻¹ times the centred outcome that is ranked. The hash is a fixed 64-bit random
+    number (splitmix64); sums of them identify sets of trades.
+    """
+    out = np.zeros((y.shape[0], 8))
+    exact = out.view(np.int64)
+    for i in range(out.shape[0]):
+        out[i, _SUM], out[i, _COUNT] = y[i], 1.0
+        out[i, _SQUARES], out[i, _SCORE] = y[i] * y[i], ranked[i]
+        exact[i, _ON] = day[i]
         z = np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        out[i] = z ^ (z >> np.uint64(31))
+        exact[i, _KEY] = np.int64(z ^ (z >> np.uint64(31)))
     return out

@@ -12,15 +12,25 @@ Miller 2002, ch. 3; ridge penalty by generalised cross-validation: Golub, Heath 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from learning_assets.core.calibration import slice_cutoffs
-from learning_assets.core.dayshock import DayShock, fit_day_shock, whiten
-from learning_assets.core.mining import Group, Strongest, cell, strongest
+from learning_assets.core.dayshock import DayShock, Whitener, fit_day_shock, whiten
+from learning_assets.core.mining import (
+    Beside,
+    Group,
+    Lattice,
+    Strongest,
+    cell,
+    lattice_of,
+    strongest_of,
+)
+from learning_assets.core.records import GroupKey
 from learning_assets.core.scope import ScopeSubset, subset
 
 Floats = NDArray[np.float64]
@@ -28,6 +38,9 @@ Floats = NDArray[np.float64]
 _MAX_EXCHANGES = 12
 _SHOCK_STEPS = 2
 _LEAST_GAIN = 1e-6  # in evidence²: more than rounding
+_MOST_SLICES = 3_000_000  # of the lattices that are kept: about 200 bytes each
+_MOST_MEMBERS = 2**28  # bytes
+_CHUNK = 2**16
 _PENALTIES = np.concatenate([[0.0], np.logspace(-5, 1, 37)])
 
 
@@ -61,6 +74,43 @@ class JointFit:
     residual: Floats
 
 
+@dataclass(slots=True)
+class Memory:
+    """What searches of one run need again and again: lattices, sums of given slices, members.
+
+    The latest are kept, as far as bounds on their size allow; results do not depend on it.
+    """
+
+    lattices: dict[tuple[GroupKey, DayShock], Lattice] = field(default_factory=dict)
+    sums: dict[tuple[GroupKey, DayShock, ScopeSubset], Floats] = field(default_factory=dict)
+    members: dict[tuple[GroupKey, ScopeSubset], NDArray[np.bool_]] = field(default_factory=dict)
+
+    def lattice(self, search: Search, shock: DayShock) -> Lattice:
+        """The lattice of the group of a search under a day shock."""
+        key = search.group.key, shock
+        if key not in self.lattices:
+            made = lattice_of(search.group, shock, search.n_min, search.depth)
+            self._make_room(len(made))
+            self.lattices[key] = made
+        return self.lattices[key]
+
+    def _make_room(self, slices: int) -> None:
+        """Forget the oldest lattices, and what was summed up on them."""
+        while self.lattices and slices + sum(map(len, self.lattices.values())) > _MOST_SLICES:
+            oldest = next(iter(self.lattices))
+            del self.lattices[oldest]
+            self.sums = {k: v for k, v in self.sums.items() if k[:2] != oldest}
+
+    def mask(self, group: Group, scope_subset: ScopeSubset) -> NDArray[np.bool_]:
+        """Which trades of a group (length T) a slice matches."""
+        key = group.key, scope_subset
+        if key not in self.members:
+            if sum(map(len, self.members.values())) > _MOST_MEMBERS:
+                self.members.clear()
+            self.members[key] = group.members(scope_subset)
+        return self.members[key]
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """What a search needs to know: the group, its outcomes (T, in R) and the limits."""
@@ -70,49 +120,67 @@ class Search:
     n_min: int
     depth: int
     winsor: float
+    memory: Memory = field(default_factory=Memory)
+
+    def masks(self, slices: Sequence[ScopeSubset]) -> list[NDArray[np.bool_]]:
+        """Which trades (length T) each slice matches."""
+        return [self.memory.mask(self.group, s) for s in slices]
 
     def design(self, slices: Sequence[ScopeSubset]) -> Floats:
         """T × k: which trades each slice matches."""
-        columns = [self.group.members(s) for s in slices]
-        return np.column_stack(columns).astype(float) if columns else np.empty((len(self.y), 0))
+        masks = self.masks(slices)
+        return np.column_stack(masks).astype(float) if masks else np.empty((len(self.y), 0))
 
 
 @dataclass(frozen=True, slots=True)
-class _Weighted:
-    """Normal equations of the weighted fit: information X'PX, score X'Py and energy y'Py."""
+class _Fit:
+    """A weighted least-squares fit with X (T × k): information X'PX, score X'Py, its inverse.
+
+    `plain` are the coefficients, `tamed` (T) what they leave, winsorised.
+    """
 
     X: Floats
     PX: Floats
     information: Floats
+    inverse: Floats
     score: Floats
-    energy: float
+    plain: Floats
+    tamed: Floats
+
+    @property
+    def residual(self) -> Floats:
+        """What is left to mine: winsorised and centred."""
+        out: Floats = self.tamed - self.tamed.mean()
+        return out
 
 
-def _weighted(search: Search, slices: Sequence[ScopeSubset], shock: DayShock) -> _Weighted:
-    white = whiten(search.group.day, shock)
+def _fit(search: Search, slices: Sequence[ScopeSubset], white: Whitener) -> _Fit:
     X = search.design(slices)
     PX = white.centre(X)
-    return _Weighted(X, PX, X.T @ PX, PX.T @ search.y, float(search.y @ white.centre(search.y)))
+    information, score = X.T @ PX, PX.T @ search.y
+    inverse = np.asarray(np.linalg.pinv(information, hermitian=True), np.float64)
+    plain = inverse @ score
+    tamed = winsorised(search.y - X @ plain, search.winsor)
+    return _Fit(X, PX, information, inverse, score, plain, tamed)
 
 
 def fit_jointly(search: Search, slices: Sequence[ScopeSubset], shock: DayShock) -> JointFit:
     """Fit the slices together to the outcomes, with an intercept that is not penalised."""
-    w = _weighted(search, slices, shock)
-    inverse = np.linalg.pinv(w.information, hermitian=True)
-    plain = inverse @ w.score
-    residual = search.y - w.X @ plain
-    tamed = winsorised(residual, search.winsor)
-    robust = plain + inverse @ (w.PX.T @ tamed)
-    edge = _ridge(w, len(search.y))
-    errors = residual - residual.mean()
+    white = whiten(search.group.day, shock)
+    fit = _fit(search, slices, white)
+    robust = fit.plain + fit.inverse @ (fit.PX.T @ fit.tamed)
+    edge = _ridge(fit, float(search.y @ white.centre(search.y)), len(search.y))
+    errors = search.y - fit.X @ fit.plain
+    errors -= errors.mean()
+    influence = (fit.PX @ row * errors for row in fit.inverse)
     return JointFit(
         tuple(slices),
         edge,
-        plain,
-        np.array([clustered_se(row * errors, search.group.day) for row in inverse @ w.PX.T]),
-        robust / np.sqrt(np.diag(inverse)),
-        float(search.y.mean() - w.X.mean(axis=0) @ edge),
-        tamed - tamed.mean(),
+        fit.plain,
+        np.array([clustered_se(each, search.group.day) for each in influence]),
+        robust / np.sqrt(np.diag(fit.inverse)),
+        float(search.y.mean() - fit.X.mean(axis=0) @ edge),
+        fit.residual,
     )
 
 
@@ -127,39 +195,85 @@ def clustered_se(influence: Floats, day: NDArray[np.int64]) -> float:
     return float(np.sqrt(by_day @ by_day))
 
 
-def _ridge(w: _Weighted, n: int) -> Floats:
-    """Ridge coefficients; the penalty (per trade) minimises generalised cross-validation."""
-    if w.X.shape[1] == 0:
+def _ridge(fit: _Fit, energy: float, n: int) -> Floats:
+    """Ridge coefficients; the penalty (per trade) minimises generalised cross-validation.
+
+    `energy` is y'Py of the n outcomes.
+    """
+    if fit.X.shape[1] == 0:
         return np.empty(0)
-    values, vectors = np.linalg.eigh(w.information)
+    values, vectors = np.linalg.eigh(fit.information)
     keep = values > 1e-9 * values.max()
     values, vectors = values[keep], vectors[:, keep]
-    rotated = vectors.T @ w.score
+    rotated = vectors.T @ fit.score
     shrink = values / (values + values.mean() * _PENALTIES[:, None])
     explained = (shrink * (2 - shrink) * rotated**2 / values).sum(axis=1)
-    gcv = (w.energy - explained) / (n - 1 - shrink.sum(axis=1)) ** 2
+    gcv = (energy - explained) / (n - 1 - shrink.sum(axis=1)) ** 2
     best = shrink[int(np.argmin(gcv))]
     coefficients: Floats = vectors @ (best * rotated / values)
     return coefficients
 
 
 def _residual(search: Search, slices: Sequence[ScopeSubset], shock: DayShock) -> Floats:
-    return fit_jointly(search, slices, shock).residual
+    return _fit(search, slices, whiten(search.group.day, shock)).residual
 
 
-def best_beside(
-    search: Search, taken: Sequence[ScopeSubset], cut: Cutoffs
-) -> tuple[ScopeSubset | None, float]:
+Best = tuple[ScopeSubset | None, float]
+"""A slice and its evidence² − cut-off²; None where no slice is beyond its cut-off."""
+
+
+def best_beside(search: Search, taken: Sequence[ScopeSubset], cut: Cutoffs) -> Best:
     """The slice with the largest evidence² − cut-off² beside those taken, and by how much.
 
     None where no slice is beyond its cut-off.
     """
-    residual = _residual(search, taken, cut.shock)[:, None]
-    given = search.design(taken)
-    found = strongest(search.group, residual, cut.shock, search.n_min, search.depth, given)
-    beyond = found.score[0] - np.square(cut.by_cell)
-    best = int(beyond.argmax())
-    return (_name(search, found, best) if beyond[best] > 0 else None, float(beyond[best]))
+    [best] = bests_beside(search, [taken], cut)
+    return best
+
+
+def bests_beside(
+    search: Search, options: Sequence[Sequence[ScopeSubset]], cut: Cutoffs
+) -> list[Best]:
+    """`best_beside` for several sets of taken slices, in one descent."""
+    lattice = search.memory.lattice(search, cut.shock)
+    if not len(lattice):
+        return [(None, -math.inf) for _ in options]
+    white = lattice.whitener.centre(
+        np.column_stack([_residual(search, taken, cut.shock) for taken in options])
+    )
+    sums = _sums(search, lattice, white, {s for taken in options for s in taken}, cut.shock)
+    found = []
+    for k, taken in enumerate(options):
+        beside = _beside(search, lattice, taken, cut.shock)
+        evidence = beside.evidence(lattice, white[:, [k]], sums[:, [k]])
+        strongest = strongest_of(lattice, evidence)
+        beyond = strongest.score[0] - np.square(cut.by_cell)
+        # A slice and its mirror image are equal but for rounding: the first one counts.
+        best = int(np.flatnonzero(beyond >= beyond.max() - _LEAST_GAIN)[0])
+        name = _name(search, strongest, best) if beyond[best] > 0 else None
+        found.append((name, float(beyond[best])))
+    return found
+
+
+def _sums(
+    search: Search, lattice: Lattice, white: Floats, given: set[ScopeSubset], shock: DayShock
+) -> Floats:
+    """Sums of `white`; those of the given slices that are not known yet are found on the way."""
+    key, known = search.group.key, search.memory.sums
+    new = sorted(s for s in given if (key, shock, s) not in known)
+    columns = np.column_stack([white, lattice.whitener.centre(search.design(new))])
+    sums = lattice.sums(columns)
+    for k, s in enumerate(new, start=white.shape[1]):
+        known[key, shock, s] = sums[:, k].copy()
+    return sums[:, : white.shape[1]]
+
+
+def _beside(
+    search: Search, lattice: Lattice, taken: Sequence[ScopeSubset], shock: DayShock
+) -> Beside:
+    known = [search.memory.sums[search.group.key, shock, s] for s in taken]
+    given = np.column_stack(known) if known else np.empty((len(lattice), 0))
+    return Beside.of(lattice, search.design(taken), given)
 
 
 def _name(search: Search, found: Strongest, k: int) -> ScopeSubset:
@@ -170,12 +284,12 @@ def _name(search: Search, found: Strongest, k: int) -> ScopeSubset:
 def exchange(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[ScopeSubset]:
     """Replace, one at a time, the slice whose place another fills best; bounded."""
     for _ in range(_MAX_EXCHANGES if taken else 0):
-        better = []
-        for old in taken:
-            rest = [s for s in taken if s != old]
-            new, beyond = best_beside(search, rest, cut)
-            if new is not None and new not in taken:
-                better.append((beyond, [*rest, new]))
+        rests = [[s for s in taken if s != old] for old in taken]
+        better = [
+            (beyond, [*rest, new])
+            for rest, (new, beyond) in zip(rests, bests_beside(search, rests, cut), strict=True)
+            if new is not None and new not in taken
+        ]
         if not better:
             break
         taken = max(better, key=lambda pair: pair[0])[1]
@@ -222,25 +336,46 @@ def _worth(search: Search, options: Sequence[Sequence[ScopeSubset]], cut: Cutoff
     every = sorted({s for option in options for s in option})
     if not every:
         return [0.0] * len(options)
-    first = fit_jointly(search, options[0], cut.shock)
-    tamed = search.design(options[0]) @ first.plain_r + first.residual
-    w = _weighted(replace(search, y=tamed), every, cut.shock)
-    size = w.X.sum(axis=0)
-    large = (size >= search.n_min) & (len(tamed) - size >= search.n_min)
+    white = whiten(search.group.day, cut.shock)
+    first = _fit(search, options[0], white)
+    equations = _equations(search, every, white, first.X @ first.plain + first.residual)
+    size = np.array([mask.sum() for mask in search.masks(every)])
+    large = (size >= search.n_min) & (len(search.y) - size >= search.n_min)
     place = {s: k for k, s in enumerate(every)}
     return [
-        _worth_of(w, option, [place[s] for s in option], cut)
+        _worth_of(*equations, option, [place[s] for s in option], cut)
         if all(large[place[s]] for s in option)
         else -np.inf
         for option in options
     ]
 
 
+def _equations(
+    search: Search, slices: Sequence[ScopeSubset], white: Whitener, y: Floats
+) -> tuple[Floats, Floats]:
+    """X'PX and X'Py of many slices, without all their columns as numbers at once."""
+    masks = search.masks(slices)
+    both = np.zeros((len(masks), len(masks)))
+    for lo in range(0, len(y), _CHUNK):
+        part = np.array([mask[lo : lo + _CHUNK] for mask in masks], dtype=np.float32)
+        both += part @ part.T
+    by_day = np.column_stack([white.by_day(mask.astype(float)) for mask in masks])
+    ones = np.array([white.ones[mask].sum() for mask in masks])
+    Py = white.centre(y)
+    information = (both - by_day.T @ white.shared(by_day)) / white.noise_variance
+    information -= np.outer(ones, ones) / white.ones_total
+    return information, np.array([Py[mask].sum() for mask in masks])
+
+
 def _worth_of(
-    w: _Weighted, slices: Sequence[ScopeSubset], places: list[int], cut: Cutoffs
+    information: Floats,
+    scores: Floats,
+    slices: Sequence[ScopeSubset],
+    places: list[int],
+    cut: Cutoffs,
 ) -> float:
-    score = w.score[places]
-    plain = np.linalg.pinv(w.information[np.ix_(places, places)], hermitian=True) @ score
+    score = scores[places]
+    plain = np.linalg.pinv(information[np.ix_(places, places)], hermitian=True) @ score
     price = sum(cut.of(s, edge) ** 2 for s, edge in zip(slices, plain.tolist(), strict=True))
     return float(score @ plain) - price
 
@@ -278,15 +413,8 @@ def calibrate(
     """Cut-offs on what the slices leave unexplained."""
     shock = noise_of(search, slices)
     residual = _residual(search, slices, shock)
-    by_cell = slice_cutoffs(
-        search.group,
-        residual,
-        shock,
-        n_min=search.n_min,
-        depth=search.depth,
-        rotated=rotated,
-        tail=tail,
-        rng=rng,
-        given=search.design(slices),
-    )
+    lattice = search.memory.lattice(search, shock)
+    _sums(search, lattice, residual[:, None], set(slices), shock)
+    beside = _beside(search, lattice, slices, shock)
+    by_cell = slice_cutoffs(lattice, residual, beside, rotated=rotated, tail=tail, rng=rng)
     return Cutoffs(by_cell, shock)

@@ -10,12 +10,22 @@ from numpy.typing import NDArray
 from scipy import stats
 from worlds import ONE, Chaos, chaos
 
-from learning_assets.core.calibration import rotations, slice_cutoffs, tail_cutoff
+from learning_assets.core import calibration
+from learning_assets.core.calibration import (
+    offsets_of,
+    rotated_by,
+    slice_cutoffs,
+    tail_cutoff,
+)
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import from_frame
-from learning_assets.core.mining import Group, group_of, strongest
+from learning_assets.core.mining import Beside, Group, group_of, lattice_of, strongest
 
 Floats = NDArray[np.float64]
+
+
+def rotations(y: Floats, count: int, rng: np.random.Generator) -> Floats:
+    return rotated_by(y, offsets_of(len(y), count, rng))
 
 
 @pytest.mark.parametrize("n", [10, 97, 1000])
@@ -104,11 +114,13 @@ def a_group() -> Group:
     return group_of(from_frame(chaos(Chaos(seed=3, n_trades=300, n_days=60, absent=0.0))), ONE)
 
 
-def cutoffs(group: Group, y: Floats, seed: int = 1, tail: float = 0.01) -> tuple[float, ...]:
-    return slice_cutoffs(
-        *(group, y, SHOCK), n_min=15, depth=3, rotated=60, tail=tail,
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
+def cutoffs(
+    group: Group, y: Floats, seed: int = 1, tail: float = 0.01, n_min: int = 15, depth: int = 3
+) -> tuple[float, ...]:
+    lattice = lattice_of(group, SHOCK, n_min, depth)
+    beside = Beside.of(lattice, np.empty((len(y), 0)))
+    rng = np.random.default_rng(seed)
+    return slice_cutoffs(lattice, y, beside, rotated=60, tail=tail, rng=rng)
 
 
 def test_cutoffs_are_those_of_the_rotated_maxima() -> None:
@@ -136,9 +148,7 @@ def test_either_sign_of_skewed_outcomes_has_its_own() -> None:
 def test_cells_without_testable_slices_cannot_be_passed() -> None:
     group = group_of(from_frame(chaos(Chaos(n_dims=1, n_trades=40))), ONE)
     y = np.random.default_rng(0).standard_normal(40)
-    by_cell = slice_cutoffs(
-        *(group, y, SHOCK), n_min=5, depth=2, rotated=40, tail=0.05, rng=np.random.default_rng(1)
-    )
+    by_cell = cutoffs(group, y, n_min=5, depth=2)
     assert np.isfinite(by_cell[:2]).all()
     assert np.isinf(by_cell[2:]).all()
 
@@ -147,8 +157,15 @@ def test_cells_without_testable_slices_cannot_be_passed() -> None:
 def test_too_few_trades_have_no_cutoff(n: int) -> None:
     frame = chaos(Chaos(n_trades=8))
     group = group_of(from_frame(frame[frame["trade_id"] < f"t{n:04d}"]), ONE)
-    by_cell = slice_cutoffs(
-        *(group, np.ones(n), SHOCK), n_min=5, depth=2, rotated=40, tail=0.05,
-        rng=np.random.default_rng(1),
-    )  # fmt: skip
-    assert by_cell == (math.inf,) * 4
+    assert cutoffs(group, np.ones(n), n_min=5, depth=2) == (math.inf,) * 4
+
+
+@pytest.mark.parametrize("together", [1, 7, 1000])
+def test_how_many_rotations_are_carried_at_once_does_not_matter(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, y = a_group(), np.random.default_rng(0).standard_normal(300)
+    before = cutoffs(group, y)
+    monkeypatch.setattr(calibration, "_MOST_TOGETHER", together)
+    monkeypatch.setattr(calibration, "_FEWEST_TOGETHER", 1)
+    assert cutoffs(group, y) == pytest.approx(before, rel=1e-9)
