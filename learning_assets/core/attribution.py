@@ -11,7 +11,7 @@ module do not adjust each other; with a single module this is the search of each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class JointSearch:
 
     limits: Limits
     calibrate: Calibrate
-    memory: Memory = field(default_factory=Memory)
+    memory: Memory
 
     def run(self, blocks: Sequence[Block]) -> list[Block]:
         """The blocks with the slices that stay and the cut-offs of the last calibration."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from learning_assets.core.mining import Beside, Lattice
+from learning_assets.core.lattice import Beside, Weighted
 
 Floats = NDArray[np.float64]
 
@@ -81,7 +81,7 @@ def _effective_number(log_cdf: float, count: int) -> float:
 
 
 def slice_cutoffs(
-    lattice: Lattice,
+    weighted: Weighted,
     residual: Floats,
     beside: Beside,
     *,
@@ -96,12 +96,12 @@ def slice_cutoffs(
     nothing is there but the slices `beside` which each is tested. Several rotations are carried
     through one descent, as many as memory allows.
     """
-    if not len(lattice):
-        return (math.inf,) * (2 * lattice.depth)
+    if not len(weighted.lattice):
+        return (math.inf,) * (2 * weighted.lattice.depth)
     offsets = offsets_of(len(residual), rotated, rng)
     together = min(_MOST_TOGETHER, max(_FEWEST_TOGETHER, _NUMBERS_TOGETHER // len(residual)))
     parts = [offsets[k : k + together] for k in range(0, rotated, together)]
-    score = np.vstack([lattice.maxima(rotated_by(residual, part), beside) for part in parts])
+    score = np.vstack([weighted.maxima(rotated_by(residual, part), beside) for part in parts])
     return tuple(_cutoff(score[:, c], tail) for c in range(score.shape[1]))
 
 

@@ -39,33 +39,40 @@ _DAY_Y, _DAY_N, _OWN, _UP, _DOWN, _AT, _ONE = range(7)
 
 
 @_jit
-def number_frequent(codes, t, starts, constant, width, n_min):
-    """Per dimension the values with at least `n_min` distinct trades, numbered from 1 in order.
+def frequent(codes, t, starts, constant, width, n_min):
+    """Numbers of the values with at least `n_min` distinct trades, from 1 in order; 0 for others.
 
-    Writes the numbers over the codes and constants (0 for the others), and returns the values by
-    number (dimensions × width) and how many numbers there are, 0 included.
+    Returns the number of each value (dimensions × width), the value of each number, and how many
+    numbers there are, 0 included.
     """
     dims = codes.shape[0]
-    value, widths = np.zeros((dims, width), np.int64), np.ones(dims, np.int64)
-    number = np.zeros(width, codes.dtype)
+    number, value = np.zeros((dims, width), codes.dtype), np.zeros((dims, width), np.int64)
+    widths = np.ones(dims, np.int64)
     trades, last = np.empty(width, np.int64), np.empty(width, np.int64)
     for d in range(dims):
         _count(codes[d], t, starts, constant[d], trades, last)
-        number[:] = 0
-        changed = False
         for v in range(1, width):
             if trades[v] >= n_min:
-                number[v] = widths[d]
+                number[d, v] = widths[d]
                 value[d, widths[d]] = v
                 widths[d] += 1
-            changed |= trades[v] > 0 and number[v] != v
-        if changed:
-            for p in range(codes.shape[1]):
-                codes[d, p] = number[codes[d, p]]
-            for b in range(constant.shape[1]):
-                if constant[d, b] > 0:
-                    constant[d, b] = number[constant[d, b]]
-    return value, widths
+    return number, value, widths
+
+
+@_jit
+def renumber(codes, constant, number):
+    """Write the numbers over the codes of actions and blocks."""
+    for d in range(codes.shape[0]):
+        same = True
+        for v in range(number.shape[1]):
+            same &= number[d, v] == v
+        if same:
+            continue
+        for p in range(codes.shape[1]):
+            codes[d, p] = number[d, codes[d, p]]
+        for b in range(constant.shape[1]):
+            if constant[d, b] > 0:
+                constant[d, b] = number[d, constant[d, b]]
 
 
 @_jit
@@ -159,25 +166,30 @@ def _columns(i, widths, pairs, offset):
 
 @_jit
 def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of_trade, of_day,
-                  ones_total, noise, total):  # fmt: skip
+                  ones_total, noise, total, daily):  # fmt: skip
     """The slices that add one dimension to a node and, if `pairs`, those that add two.
 
     `of_trade` (trades × 8) is what `columns_of_trades` makes. Returns for each slice (dimension,
     value, later dimension or −1, its value), its trades and whether a simpler one has the same
     actions, (mean, variance, difference to the complement, its clustered error, evidence,
-    information), the hash of its trades, and how many rows are used.
+    information), the hash of its trades, with `daily` its trades by day, and how many rows are
+    used.
     """
     group, n_group = _moments(of_day), of_trade.shape[0]
     totals = _totals(t, starts, of_trade)
     offset = np.zeros(codes.shape[0], np.int64)
     out_i, out_f, out_k = np.empty((256, 6), np.int32), np.empty((256, 6)), np.empty(256, np.uint64)
+    days = of_day.shape[0] if daily else 0
+    out_c = np.empty((256, days), np.uint16)
     used = 0
     for i in range(codes.shape[0]):
         if widths[i] <= 1:
             continue
         stride = _columns(i, widths, pairs, offset)
-        cells, past = _gathered(t, codes, starts, constant, totals, widths, pairs, repeated, i,
-                                stride, offset, of_trade, of_day)  # fmt: skip
+        cells, past, by_day = _gathered(
+            t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset,
+            of_trade, of_day, days,
+        )  # fmt: skip
         exact = cells.view(np.int64)
         for k in range(stride, cells.shape[0]):
             n = past[k, _N]
@@ -185,18 +197,20 @@ def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of
                 continue
             if used == out_k.shape[0]:
                 out_i, out_f, out_k = _larger(out_i), _larger(out_f), _larger(out_k)
+                out_c = _larger(out_c)
             if not _put(out_i[used], i, k, stride, offset, widths, pairs):
                 continue
             first = k - k % stride
             simpler = exact[first, _ACTIONS] if k > first else t.shape[0]
             out_i[used, 4], out_i[used, 5] = int(n), _repeats(exact, k, first, simpler, t)
             out_k[used] = np.uint64(exact[k, _KEY])
+            out_c[used] = by_day[k]
             _statistics(out_f[used], n, n_group - n, cells[k], past[k], group, total)
             out_f[used, 5] = _information(past[k], noise, ones_total)
             if n < n_group:
                 out_f[used, 4] = cells[k, _SCORE] / np.sqrt(out_f[used, 5])
             used += 1
-    return out_i, out_f, out_k, used
+    return out_i, out_f, out_k, out_c, used
 
 
 @_jit
@@ -223,44 +237,53 @@ def _totals(t, starts, of_trade):
 
 @_jit
 def _gathered(t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset,
-              of_trade, of_day):  # fmt: skip
-    """What the cells of dimension i hold: today and in all, and past days."""
+              of_trade, of_day, days):  # fmt: skip
+    """What the cells of dimension i hold: today and in all, past days, and trades by day."""
     n_cells = widths[i] * stride
     cells, past, block = np.zeros((n_cells, 8)), np.zeros((n_cells, 16)), np.zeros((widths[i], 8))
     exact, counts, more = cells.view(np.int64), block.view(np.int64), of_trade.view(np.int64)
     exact[:, _ON : _SEEN + 1] = -1
     counts[:, _SEEN] = -1
+    by_day = np.zeros((n_cells, days), np.uint16)
     date, there = totals.view(np.int64)[:, _ON], np.empty(widths[i], np.uint64)
+    state = cells, exact, past, by_day
     for b in range(starts.shape[0] - 1):
         v, lo, hi, today = constant[i, b], starts[b], starts[b + 1], date[b]
         if v == 0:
             continue
         n_there = 0
         if today < 0:
-            _add_rows(cells, exact, past, codes[i], codes[i], 0, t, lo, hi, stride, 0, repeated,
-                      of_trade, more, of_day)  # fmt: skip
+            _add_rows(state, codes[i], codes[i], 0, t, lo, hi, stride, 0, repeated, of_trade, more,
+                      of_day)  # fmt: skip
         elif v > 0:
             block[v] = totals[b]
             there[0] = v
             n_there = 1
         else:
             n_there = _add_up(block, counts, codes[i], t, lo, hi, repeated, of_trade, more, there)
-        _add_block(cells, exact, past, block, counts, there, n_there, stride, 0, today, of_day)
+        _add_block(state, block, counts, there, n_there, stride, 0, today, of_day)
         for j in range(i + 1, codes.shape[0] if pairs else 0):
-            c = constant[j, b]
+            c, begin = constant[j, b], offset[j]
             if widths[j] <= 1 or c == 0:
                 continue
             if c > 0 and today >= 0:
-                _add_block(cells, exact, past, block, counts, there, n_there, stride, offset[j] + c,
-                           today, of_day)  # fmt: skip
+                _add_block(state, block, counts, there, n_there, stride, begin + c, today, of_day)
             else:
-                _add_rows(cells, exact, past, codes[i], codes[j], 1, t, lo, hi, stride, offset[j],
-                          repeated, of_trade, more, of_day)  # fmt: skip
+                _add_rows(state, codes[i], codes[j], 1, t, lo, hi, stride, begin, repeated,
+                          of_trade, more, of_day)  # fmt: skip
         _clear(block, counts, there, n_there)
-    for k in range(n_cells):
+    _end_last_day(state, of_day)
+    return cells, past, by_day
+
+
+@_jit
+def _end_last_day(state, of_day):
+    cells, exact, past, by_day = state
+    for k in range(cells.shape[0]):
         if exact[k, _ON] >= 0:
+            if by_day.shape[1] > 0:
+                by_day[k, exact[k, _ON]] = cells[k, _COUNT]
             _end_day(cells[k], of_day[exact[k, _ON]], past[k])
-    return cells, past
 
 
 @_jit
@@ -294,13 +317,16 @@ def _clear(block, counts, there, n_there):
 
 
 @_jit
-def _add_block(cells, exact, past, block, counts, there, n_there, stride, within, date, of_day):
+def _add_block(state, block, counts, there, n_there, stride, within, date, of_day):
     """Add the distinct trades of a block, all of one day and new to their cells."""
+    cells, exact, past, by_day = state
     for e in range(n_there):
         v = there[e]
         k = v * stride + within
         if exact[k, _ON] != date:
             if exact[k, _ON] >= 0:
+                if by_day.shape[1] > 0:
+                    by_day[k, exact[k, _ON]] = cells[k, _COUNT]
                 _end_day(cells[k], of_day[exact[k, _ON]], past[k])
             exact[k, _ON] = date
         _add4(cells, k, block, v)
@@ -309,12 +335,13 @@ def _add_block(cells, exact, past, block, counts, there, n_there, stride, within
 
 
 @_jit
-def _add_rows(cells, exact, past, codes_i, codes_j, weight, t, lo, hi, stride, begin, repeated,
-              of_trade, more, of_day):  # fmt: skip
+def _add_rows(state, codes_i, codes_j, weight, t, lo, hi, stride, begin, repeated, of_trade, more,
+              of_day):  # fmt: skip
     """Add actions to their cells, and their trades where the cell has not seen them.
 
     The cell is that of a value of dimension i, or with `weight` 1 of one of j too.
     """
+    cells, exact, past, by_day = state
     for p in range(lo, hi):
         v = np.uint64(codes_i[p])
         if v == 0:
@@ -327,6 +354,8 @@ def _add_rows(cells, exact, past, codes_i, codes_j, weight, t, lo, hi, stride, b
             exact[k, _SEEN] = t[p]
         if exact[k, _ON] != more[t[p], _ON]:
             if exact[k, _ON] >= 0:
+                if by_day.shape[1] > 0:
+                    by_day[k, exact[k, _ON]] = cells[k, _COUNT]
                 _end_day(cells[k], of_day[exact[k, _ON]], past[k])
             exact[k, _ON] = more[t[p], _ON]
         _add4(cells, k, of_trade, t[p])
@@ -437,7 +466,7 @@ def _clustered_variance(n, m, mean_in, mean_out, days, group):
 
 @_jit
 def sum_node(t, codes, starts, constant, widths, pairs, repeated, where, y):
-    """Sums of every column of `y` (trades × columns) over the distinct trades of slices.
+    """Sums of every column of `y` (trades × a multiple of 4) over the distinct trades of slices.
 
     `where` has the slices as `describe_node` names them, those of one dimension together.
     """
@@ -528,14 +557,16 @@ def _sum_rows(out, slot, codes_i, codes_j, t, lo, hi, repeated, seen, stride, be
     alone = y.shape[1] == 1
     for p in range(lo, hi):
         e = slot[np.uint64(codes_i[p]) * np.uint64(stride) + np.uint64(begin + codes_j[p])]
-        if repeated:
-            if seen[e] == t[p]:
-                continue
+        if alone and repeated:
+            # Without a branch, which would often be foreseen wrongly.
+            out[e, 0] += y[t[p], 0] if seen[e] != t[p] else 0.0
             seen[e] = t[p]
-        if alone:
+        elif alone:
             out[e, 0] += y[t[p], 0]
-        else:
+        elif not (repeated and seen[e] == t[p]):
             _add(out[e], y[t[p]])
+            if repeated:
+                seen[e] = t[p]
 
 
 @_jit
@@ -556,9 +587,30 @@ def _add(to, x):
 
 
 @_jit
+def weigh_days(by_day, of_day):
+    """c'Kc and 1'V⁻¹x of slices from their trades by day: see `dayshock`."""
+    q, g = np.zeros(by_day.shape[0]), np.zeros(by_day.shape[0])
+    for s in range(by_day.shape[0]):
+        carry, reference = 0.0, 0.0
+        for d in range(by_day.shape[1]):
+            c = np.float64(by_day[s, d])
+            if c == 0.0:
+                continue
+            if reference != of_day[d, _AT]:
+                carry *= np.exp(of_day[d, _AT] - reference)
+                reference = of_day[d, _AT]
+            q[s] += c * (of_day[d, _OWN] * c + 2.0 * of_day[d, _UP] * carry)
+            carry += c * of_day[d, _DOWN]
+            g[s] += c * of_day[d, _ONE]
+    return q, g
+
+
+@_jit
 def take_maxima(sums, information, level, score):
     """Raise `score` (columns × 2·levels) to the evidence² of the slices, by level and sign."""
     for e in range(sums.shape[0]):
+        if not np.isfinite(information[e]):
+            continue
         c, share = 2 * (level[e] - 1), 1.0 / information[e]
         for b in range(sums.shape[1]):
             z = sums[e, b]

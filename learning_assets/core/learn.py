@@ -24,7 +24,6 @@ from learning_assets.core.events import EventTable, instant
 from learning_assets.core.mining import (
     Group,
     SliceTable,
-    describe,
     find_slice,
     group_of,
     name_slices,
@@ -50,8 +49,10 @@ from learning_assets.core.records import (
 from learning_assets.core.residual import (
     Cutoffs,
     JointFit,
+    Memory,
     Search,
     calibrate,
+    described,
     fit_jointly,
     winsorised,
 )
@@ -165,7 +166,7 @@ def search(
     The groups that size a trade are always searched, those of both modules together, because
     they share outcomes; the other categories of pm follow, without the allocation's effects.
     """
-    task = _Task(events, config, as_of, cached)
+    task = _Task(events, config, as_of, cached, Memory(events.rr))
     sizing = [key for key in events.groups if key.action_category in SIZING_FIRST]
     rest = [k for k in events.groups if k.module in modules and k not in sizing]
     first = task.joint(sizing, np.zeros(events.n_trades))
@@ -215,6 +216,7 @@ class _Task:
     config: LearningConfig
     as_of: datetime
     cached: Calibrations
+    memory: Memory
 
     @property
     def cells(self) -> Mapping[str, int]:
@@ -254,7 +256,8 @@ class _Task:
 
     def _searcher(self) -> JointSearch:
         c = self.config
-        return JointSearch(Limits(c.n_min, c.max_scope_dims, c.winsor), self._calibrate)
+        limits = Limits(c.n_min, c.max_scope_dims, c.winsor)
+        return JointSearch(limits, self._calibrate, self.memory)
 
     def _calibrate(self, search: Search, taken: Sequence[ScopeSubset]) -> Cutoffs:
         key = search.group.key
@@ -379,10 +382,8 @@ class _Described:
         return int(names[(t.key[names] == t.key[row]) & (t.n[names] == t.n[row])][0])
 
 
-def _describe(found: GroupSearch, rr: Floats) -> _Described:
-    s = found.search
-    ranked = winsorised(s.y, s.winsor)
-    table = describe(s.group, rr[s.group.trades], ranked, found.cut.shock, s.n_min, s.depth)
+def _describe(found: GroupSearch) -> _Described:
+    table = described(found.search, found.cut.shock)
     names, aliases = name_slices(table)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.norm.sf(np.abs(table.delta / table.se))
@@ -401,7 +402,7 @@ def lessons_of(
 ) -> ModuleLearning:
     """Turn the searches of `module` into lessons with statuses, statistics and multipliers."""
     mine = searched.of(module)
-    described = [_describe(f, searched.events.rr) for f in (*mine.groups, *mine.patterns)]
+    described = [_describe(f) for f in (*mine.groups, *mine.patterns)]
     q_values = _q_values([d.p_value[d.names] for d in described])
     kept: list[Lesson] = []
     redundant = 0
@@ -552,15 +553,20 @@ class _Judge:
 
     def _explained_by(self, row: int, active: Mapping[int, int]) -> tuple[str, ...]:
         """The active lessons whose trades go with those of the slice, closest first."""
-        members, group = self._members(row).astype(float), self.described.found.group
-        related = []
-        for other in active:
-            r = float(np.corrcoef(members, self._members(other))[0, 1])
-            related.append(
-                (-abs(r), lesson_id(*_identity(group.key, self.described.subset(other))))
-            )
-        related.sort()
+        search, key = self.described.found.search, self.described.found.group.key
+        members, subsets = self._members(row), [self.described.subset(other) for other in active]
+        related = sorted(
+            (-abs(_correlation(members, mask)), lesson_id(*_identity(key, scope_subset)))
+            for scope_subset, mask in zip(subsets, search.masks(subsets), strict=True)
+        )
         return tuple(name for i, (r, name) in enumerate(related) if i == 0 or -r >= _RELATED)
+
+
+def _correlation(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Pearson's r of two indicators, neither of them the same for all."""
+    n, a, b = len(one), np.count_nonzero(one), np.count_nonzero(other)
+    both = np.count_nonzero(one & other)
+    return float((n * both - a * b) / math.sqrt(float(a * (n - a)) * float(b * (n - b))))
 
 
 def _identity(key: GroupKey, scope_subset: ScopeSubset) -> tuple[GroupKey, ScopeSubset]:

@@ -13,33 +13,36 @@ Miller 2002, ch. 3; ridge penalty by generalised cross-validation: Golub, Heath 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from learning_assets.core.calibration import slice_cutoffs
 from learning_assets.core.dayshock import DayShock, Whitener, fit_day_shock, whiten
-from learning_assets.core.mining import (
+from learning_assets.core.lattice import (
     Beside,
-    Group,
     Lattice,
     Strongest,
-    cell,
+    Weighted,
     lattice_of,
     strongest_of,
 )
+from learning_assets.core.mining import Group, SliceTable, cell
 from learning_assets.core.records import GroupKey
 from learning_assets.core.scope import ScopeSubset, subset
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _MAX_EXCHANGES = 12
 _SHOCK_STEPS = 2
 _LEAST_GAIN = 1e-6  # in evidence²: more than rounding
-_MOST_SLICES = 3_000_000  # of the lattices that are kept: about 200 bytes each
+_MOST_BYTES = 2**30  # of the lattices that are kept
 _MOST_MEMBERS = 2**28  # bytes
+_MOST_SUMS = 64  # columns whose sums over a lattice are kept
 _CHUNK = 2**16
 _PENALTIES = np.concatenate([[0.0], np.logspace(-5, 1, 37)])
 
@@ -76,32 +79,53 @@ class JointFit:
 
 @dataclass(slots=True)
 class Memory:
-    """What searches of one run need again and again: lattices, sums of given slices, members.
+    """What searches of one run need again and again: lattices, sums over them, members.
 
-    The latest are kept, as far as bounds on their size allow; results do not depend on it.
+    `rr` are the outcomes that the statistics of slices are taken from (all trades of the events,
+    in R). What is kept is bounded by its size; results do not depend on it.
     """
 
-    lattices: dict[tuple[GroupKey, DayShock], Lattice] = field(default_factory=dict)
-    sums: dict[tuple[GroupKey, DayShock, ScopeSubset], Floats] = field(default_factory=dict)
-    members: dict[tuple[GroupKey, ScopeSubset], NDArray[np.bool_]] = field(default_factory=dict)
+    rr: Floats
+    lattices: dict[GroupKey, Lattice] = field(default_factory=dict)
+    weighted: dict[GroupKey, tuple[DayShock, Weighted]] = field(default_factory=dict)
+    given: dict[GroupKey, dict[ScopeSubset, Floats]] = field(default_factory=dict)
+    sums: dict[GroupKey, dict[object, Floats]] = field(default_factory=dict)
+    members: dict[tuple[GroupKey, ScopeSubset], Mask] = field(default_factory=dict)
 
-    def lattice(self, search: Search, shock: DayShock) -> Lattice:
+    def under(self, search: Search, shock: DayShock) -> Weighted:
         """The lattice of the group of a search under a day shock."""
-        key = search.group.key, shock
+        key = search.group.key
         if key not in self.lattices:
-            made = lattice_of(search.group, shock, search.n_min, search.depth)
-            self._make_room(len(made))
+            rr = self.rr[search.group.trades]
+            made = lattice_of(search.group, rr, shock, search.n_min, search.depth)
+            self._make_room(made.nbytes)
             self.lattices[key] = made
-        return self.lattices[key]
+        if key not in self.weighted or self.weighted[key][0] != shock:
+            self.weighted[key] = shock, Weighted.of(self.lattices[key], shock)
+            self.given[key] = {}
+            if not self.lattices[key].has_days:
+                self.sums.pop(key, None)
+        return self.weighted[key][1]
 
-    def _make_room(self, slices: int) -> None:
+    def _make_room(self, nbytes: int) -> None:
         """Forget the oldest lattices, and what was summed up on them."""
-        while self.lattices and slices + sum(map(len, self.lattices.values())) > _MOST_SLICES:
+        while (
+            self.lattices and nbytes + sum(x.nbytes for x in self.lattices.values()) > _MOST_BYTES
+        ):
             oldest = next(iter(self.lattices))
-            del self.lattices[oldest]
-            self.sums = {k: v for k, v in self.sums.items() if k[:2] != oldest}
+            for kept in (self.lattices, self.weighted, self.given, self.sums):
+                kept.pop(oldest, None)
 
-    def mask(self, group: Group, scope_subset: ScopeSubset) -> NDArray[np.bool_]:
+    def summed(self, weighted: Weighted, name: object, column: Callable[[], Floats]) -> Floats:
+        """Plain sums (S) of a column that is named; without days those of its weighted form."""
+        known = self.sums.setdefault(weighted.lattice.group.key, {})
+        if name not in known:
+            if len(known) >= _MOST_SUMS:
+                known.clear()
+            known[name] = _sums(weighted, column()[:, None])[:, 0]
+        return known[name]
+
+    def mask(self, group: Group, scope_subset: ScopeSubset) -> Mask:
         """Which trades of a group (length T) a slice matches."""
         key = group.key, scope_subset
         if key not in self.members:
@@ -111,18 +135,26 @@ class Memory:
         return self.members[key]
 
 
+def _sums(weighted: Weighted, columns: Floats) -> Floats:
+    """Sums of columns, over the trades alone where any is not 0; without days, of x'P."""
+    if not weighted.lattice.has_days:
+        return weighted.lattice.sums(weighted.whitener.centre(columns))
+    only: Mask = np.any(columns, axis=1)
+    return weighted.lattice.sums(columns, None if only.all() else only)
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search needs to know: the group, its outcomes (T, in R) and the limits."""
+    """What a search needs to know: the group, its outcomes (T, in R), limits, and the memory."""
 
     group: Group
     y: Floats
     n_min: int
     depth: int
     winsor: float
-    memory: Memory = field(default_factory=Memory)
+    memory: Memory
 
-    def masks(self, slices: Sequence[ScopeSubset]) -> list[NDArray[np.bool_]]:
+    def masks(self, slices: Sequence[ScopeSubset]) -> list[Mask]:
         """Which trades (length T) each slice matches."""
         return [self.memory.mask(self.group, s) for s in slices]
 
@@ -234,46 +266,90 @@ def best_beside(search: Search, taken: Sequence[ScopeSubset], cut: Cutoffs) -> B
 def bests_beside(
     search: Search, options: Sequence[Sequence[ScopeSubset]], cut: Cutoffs
 ) -> list[Best]:
-    """`best_beside` for several sets of taken slices, in one descent."""
-    lattice = search.memory.lattice(search, cut.shock)
-    if not len(lattice):
+    """`best_beside` for several sets of taken slices, summed up together."""
+    weighted = search.memory.under(search, cut.shock)
+    if not len(weighted.lattice):
         return [(None, -math.inf) for _ in options]
-    white = lattice.whitener.centre(
-        np.column_stack([_residual(search, taken, cut.shock) for taken in options])
-    )
-    sums = _sums(search, lattice, white, {s for taken in options for s in taken}, cut.shock)
-    found = []
-    for k, taken in enumerate(options):
-        beside = _beside(search, lattice, taken, cut.shock)
-        evidence = beside.evidence(lattice, white[:, [k]], sums[:, [k]])
-        strongest = strongest_of(lattice, evidence)
-        beyond = strongest.score[0] - np.square(cut.by_cell)
-        # A slice and its mirror image are equal but for rounding: the first one counts.
-        best = int(np.flatnonzero(beyond >= beyond.max() - _LEAST_GAIN)[0])
-        name = _name(search, strongest, best) if beyond[best] > 0 else None
-        found.append((name, float(beyond[best])))
-    return found
+    fits = [_fit(search, taken, weighted.whitener) for taken in options]
+    sums = _sums_of_residuals(search, weighted, options, fits)
+    return [
+        _best(search, weighted, _beside(search, weighted, taken, fit), fit, sums[:, [k]], cut)
+        for k, (taken, fit) in enumerate(zip(options, fits, strict=True))
+    ]
 
 
-def _sums(
-    search: Search, lattice: Lattice, white: Floats, given: set[ScopeSubset], shock: DayShock
+def _best(
+    search: Search, weighted: Weighted, beside: Beside, fit: _Fit, sums: Floats, cut: Cutoffs
+) -> Best:
+    white = weighted.whitener.centre(fit.residual[:, None])
+    found = strongest_of(weighted.lattice, beside, beside.evidence(white, sums))
+    beyond = found.score[0] - np.square(cut.by_cell)
+    # A slice and its mirror image are equal but for rounding: the first one counts.
+    best = int(np.flatnonzero(beyond >= beyond.max() - _LEAST_GAIN)[0])
+    name = _name(search, found, best) if beyond[best] > 0 else None
+    return name, float(beyond[best])
+
+
+def _sums_of_residuals(
+    search: Search,
+    weighted: Weighted,
+    options: Sequence[Sequence[ScopeSubset]],
+    fits: Sequence[_Fit],
 ) -> Floats:
-    """Sums of `white`; those of the given slices that are not known yet are found on the way."""
-    key, known = search.group.key, search.memory.sums
-    new = sorted(s for s in given if (key, shock, s) not in known)
-    columns = np.column_stack([white, lattice.whitener.centre(search.design(new))])
-    sums = lattice.sums(columns)
-    for k, s in enumerate(new, start=white.shape[1]):
-        known[key, shock, s] = sums[:, k].copy()
-    return sums[:, : white.shape[1]]
+    """x'P of what each fit leaves: of y, less its slices, plus what winsorising changed."""
+    residuals = np.column_stack([fit.residual for fit in fits])
+    if not weighted.lattice.has_days:
+        return _sums(weighted, residuals)
+    changed = np.column_stack([fit.tamed - (search.y - fit.X @ fit.plain) for fit in fits])
+    sums = _sums(weighted, changed)
+    for k, (taken, fit) in enumerate(zip(options, fits, strict=True)):
+        sums[:, k] += _sums_of_y(search, weighted) - fit.tamed.mean() * weighted.lattice.table.n
+        for s, edge in zip(taken, fit.plain.tolist(), strict=True):
+            sums[:, k] -= edge * _sums_of_slice(search, weighted, s)
+    return weighted.of_sums(residuals, sums)
 
 
-def _beside(
-    search: Search, lattice: Lattice, taken: Sequence[ScopeSubset], shock: DayShock
-) -> Beside:
-    known = [search.memory.sums[search.group.key, shock, s] for s in taken]
-    given = np.column_stack(known) if known else np.empty((len(lattice), 0))
-    return Beside.of(lattice, search.design(taken), given)
+def _sums_of_y(search: Search, weighted: Weighted) -> Floats:
+    name = zlib.crc32(search.y.tobytes())
+    return search.memory.summed(weighted, name, lambda: search.y)
+
+
+def _sums_of_slice(search: Search, weighted: Weighted, scope_subset: ScopeSubset) -> Floats:
+    def column() -> Floats:
+        return search.memory.mask(search.group, scope_subset).astype(float)
+
+    return search.memory.summed(weighted, scope_subset, column)
+
+
+def _beside(search: Search, weighted: Weighted, taken: Sequence[ScopeSubset], fit: _Fit) -> Beside:
+    known = search.memory.given[search.group.key]
+    new = [s for s in taken if s not in known]
+    given = np.empty((len(weighted.lattice), len(new)))
+    for k, s in enumerate(new):
+        given[:, k] = _sums_of_slice(search, weighted, s)
+    if weighted.lattice.has_days and new:
+        given = weighted.of_sums(search.design(new), given)
+    known.update(zip(new, given.T.copy(), strict=True))
+    columns = [known[s] for s in taken]
+    return Beside.of(weighted, fit.X, np.array(columns).T if columns else given)
+
+
+def described(search: Search, shock: DayShock) -> SliceTable:
+    """All slices of the group, with the statistics of rr and evidence from the outcomes."""
+    weighted, ranked = search.memory.under(search, shock), winsorised(search.y, search.winsor)
+    lattice = weighted.lattice
+    if not len(lattice):
+        return lattice.table
+    if lattice.has_days:
+        sums = _sums(weighted, (ranked - search.y)[:, None])
+        sums[:, 0] += _sums_of_y(search, weighted)
+        sums = weighted.of_sums(ranked[:, None], sums)
+    else:
+        sums = _sums(weighted, ranked[:, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        evidence = sums[:, 0] / np.sqrt(weighted.information)
+    everywhere = lattice.table.n == lattice.group.n_trades
+    return replace(lattice.table, evidence=np.where(everywhere, np.nan, evidence))
 
 
 def _name(search: Search, found: Strongest, k: int) -> ScopeSubset:
@@ -412,9 +488,10 @@ def calibrate(
 ) -> Cutoffs:
     """Cut-offs on what the slices leave unexplained."""
     shock = noise_of(search, slices)
-    residual = _residual(search, slices, shock)
-    lattice = search.memory.lattice(search, shock)
-    _sums(search, lattice, residual[:, None], set(slices), shock)
-    beside = _beside(search, lattice, slices, shock)
-    by_cell = slice_cutoffs(lattice, residual, beside, rotated=rotated, tail=tail, rng=rng)
+    weighted = search.memory.under(search, shock)
+    if not len(weighted.lattice):
+        return Cutoffs((math.inf,) * (2 * search.depth), shock)
+    fit = _fit(search, slices, weighted.whitener)
+    beside = _beside(search, weighted, slices, fit)
+    by_cell = slice_cutoffs(weighted, fit.residual, beside, rotated=rotated, tail=tail, rng=rng)
     return Cutoffs(by_cell, shock)

@@ -19,7 +19,8 @@ from learning_assets.core.calibration import (
 )
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import from_frame
-from learning_assets.core.mining import Beside, Group, group_of, lattice_of, strongest
+from learning_assets.core.lattice import Beside, Weighted, lattice_of, strongest
+from learning_assets.core.mining import Group, group_of
 
 Floats = NDArray[np.float64]
 
@@ -117,10 +118,9 @@ def a_group() -> Group:
 def cutoffs(
     group: Group, y: Floats, seed: int = 1, tail: float = 0.01, n_min: int = 15, depth: int = 3
 ) -> tuple[float, ...]:
-    lattice = lattice_of(group, SHOCK, n_min, depth)
-    beside = Beside.of(lattice, np.empty((len(y), 0)))
+    weighted = Weighted.of(lattice_of(group, y, SHOCK, n_min, depth), SHOCK)
     rng = np.random.default_rng(seed)
-    return slice_cutoffs(lattice, y, beside, rotated=60, tail=tail, rng=rng)
+    return slice_cutoffs(weighted, y, Beside.nothing(weighted), rotated=60, tail=tail, rng=rng)
 
 
 def test_cutoffs_are_those_of_the_rotated_maxima() -> None:

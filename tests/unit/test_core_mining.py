@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from worlds import ONE, START, Chaos, chaos, row, to_frame
 
-from learning_assets.core import mining
+from learning_assets.core import mining, walk
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import EventTable, from_frame
+from learning_assets.core.lattice import strongest
 from learning_assets.core.mining import (
     Group,
     SliceTable,
     describe,
     group_of,
     name_slices,
-    strongest,
 )
 from learning_assets.core.records import GroupKey
 from learning_assets.core.scope import ScopeSubset
@@ -399,7 +399,7 @@ def test_the_number_of_threads_does_not_matter(
     group, _ = group_and_events(frame)
     y, shock = outcomes(group, 2, 3), DayShock(1.0, 0.2, 0.7)
     before = describe(group, y[:, 0], y[:, 1], shock, 6, 3), strongest(group, y, shock, 6, 3)
-    monkeypatch.setattr(mining, "_THREADS", threads)
+    monkeypatch.setattr(walk, "_THREADS", threads)
     after = describe(group, y[:, 0], y[:, 1], shock, 6, 3), strongest(group, y, shock, 6, 3)
     for one, other in zip(before, after, strict=True):
         for name in one.__slots__:

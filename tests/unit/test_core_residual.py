@@ -19,6 +19,7 @@ from learning_assets.core.mining import cell, group_of
 from learning_assets.core.records import GroupKey
 from learning_assets.core.residual import (
     Cutoffs,
+    Memory,
     Search,
     best_beside,
     calibrate,
@@ -44,7 +45,7 @@ BASE_1H: ScopeSubset = (("chain", "base"), ("timeframe", "1h"))
 def a_search(plan: Plan, winsor: float = 0.01, key: GroupKey = ONE) -> Search:
     events = events_of(plan)
     group = group_of(events, key)
-    return Search(group, events.rr[group.trades] - 0.2, 15, 3, winsor)
+    return Search(group, events.rr[group.trades] - 0.2, 15, 3, winsor, Memory(events.rr))
 
 
 def one_pattern(*edges: tuple[ScopeSubset, float], seed: int = 1, n_trades: int = 400) -> Plan:
