@@ -166,7 +166,7 @@ def _trees(settings: dict[str, Any], rounds: int, n_dims: int) -> Any:
     )
 
 
-def _tree_losses(X: NDArray[np.int32], y: Floats, settings: dict[str, Any]) -> Floats:
+def _tree_losses(X: NDArray[np.integer[Any]], y: Floats, settings: dict[str, Any]) -> Floats:
     """Squared error out of fold after 0, 1, … rounds."""
     losses = np.zeros(TREE_ROUNDS + 1)
     for inside, outside in KFold(FOLDS).split(X):

@@ -77,10 +77,10 @@ def _write(out: Path, text: str) -> None:
 def _contents(conn: Conn, chosen: Settings, now: datetime) -> Contents:
     # The engine and the drawing take a second to import, and the other commands do without.
     from learning_assets.core.config import LearningConfig
-    from learning_assets.core.events import from_frame
     from learning_assets.core.learn import DetectionLimit
     from learning_assets.pictures import MOST_DAYS
     from learning_assets.report import Contents
+    from learning_assets.store.columns import event_table
 
     size, live, known = books.size(conn), overrides.live(conn), lessons.lessons(conn)
     if live is None and not size.n_trades:
@@ -89,7 +89,7 @@ def _contents(conn: Conn, chosen: Settings, now: datetime) -> Contents:
     as_of = published.as_of if published else now
     config = LearningConfig.model_validate({})
     since = as_of - timedelta(days=config.look_back_days)
-    window = from_frame(events.events_frame(conn, as_of, since))
+    window = event_table(conn, chosen.columns_folder, as_of, since)
     states = {m: state for m in _MODULES if (state := lessons.module_state(conn, m)) is not None}
     limits = {m: state.summary.get("detection_limit") for m, state in states.items()}
     return Contents(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,8 @@ class EventTable:
     Trades (length T, in closing order): `trade_ids`, `closed_at` and `opened_at`
     (datetime64[us], UTC, NaT where unknown), `rr` (R), `payback_hours` and `hold_hours`
     (NaN where unknown). Actions (length A): `trade` (index of its trade, ascending),
-    `group` (index into `groups`) and `codes` (dimensions × A; 0 is absent, v stands for
-    `values[dimension][v - 1]`).
+    `group` (index into `groups`) and `codes` (dimensions × A, of any integer type; 0 is absent, v
+    stands for `values[dimension][v - 1]`).
     """
 
     trade_ids: NDArray[np.object_]
@@ -43,7 +44,7 @@ class EventTable:
     groups: tuple[GroupKey, ...]
     dims: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
-    codes: NDArray[np.int32]
+    codes: NDArray[np.integer[Any]]
 
     @property
     def n_trades(self) -> int:

@@ -41,7 +41,7 @@ class Group:
     trades: Ints
     day: Ints
     row_trade: Ints
-    codes: NDArray[np.int32]
+    codes: NDArray[np.integer[Any]]
     n_values: Ints
     dims: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 Scope = Mapping[str, str]
 ScopeSubset = tuple[tuple[str, str], ...]
@@ -49,6 +50,7 @@ _AFTER_ENTRY_WORDS = (
 """What names begin with that say something of the end or the course of a trade."""
 
 
+@lru_cache(4096)
 def is_known_after_entry(name: str) -> bool:
     """Whether a dimension of this name can only be known once the trade is under way."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
@@ -64,6 +66,8 @@ def normalise_value(value: object) -> str | None:
     Raises:
         TypeError: for a value that is none of these (a list, an object, …).
     """
+    if type(value) is str:
+        return _normalise_text(value)
     if value is None or value != value:
         return None
     if isinstance(value, bool):
@@ -72,10 +76,12 @@ def normalise_value(value: object) -> str | None:
         return str(int(value)) if value.is_integer() else repr(float(value))
     if not isinstance(value, (str, int)):
         raise TypeError(f"a scope value is text, a number or a boolean, not {type(value).__name__}")
-    return _normalise_text(str(value).strip())
+    return _normalise_text(str(value))
 
 
-def _normalise_text(text: str) -> str | None:
+@lru_cache(65536)
+def _normalise_text(raw: str) -> str | None:
+    text = raw.strip()
     if text.lower() in {"true", "false"}:
         return text.lower()
     return text or None

@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from learning_assets.core.config import LearningConfig
+from learning_assets.core.events import EventTable
 from learning_assets.defs.opening import is_live, learned_as_of, parse_as_of
 from learning_assets.defs.plans import Plan, chosen_plan, meta_learners_on
 from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.store import connection
+from learning_assets.store.columns import event_table
 from learning_assets.store.connection import Conn
 from learning_assets.store.events import days
 from learning_assets.store.migrations import bring_up_to_date
@@ -66,6 +68,11 @@ class BookResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generi
         with connection.connect(self.settings) as conn:
             bring_up_to_date(conn, self.settings)
             yield conn
+
+    def events(self, before: datetime, since: datetime | None = None) -> EventTable:
+        """The events that closed before `before` (and not before `since`), of one moment."""
+        with self.connect() as conn:
+            return event_table(conn, self.settings.columns_folder, before, since)
 
     def source(self, conn: Conn) -> BookSource:
         """The source that scheduled runs read.

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,15 @@ def pattern_key(raw: object, module: object = None) -> tuple[str, str]:
         raise RowError(Reason.NO_PATTERN_KEY, "there is no pattern key")
     if not isinstance(raw, str):
         raise RowError(Reason.BAD_PATTERN_KEY, f"the pattern key {raw!r} is not text")
+    return _dotted(raw, None if is_absent(module) else _module(module))
+
+
+@lru_cache(4096)
+def _dotted(raw: str, module: str | None) -> tuple[str, str]:
     named, key = _named_module(raw.strip())
     first, _, rest = key.partition(".")
     prefix = first.lower() if first.lower() in CATEGORIES and rest else None
-    found = _agreed_module(raw, named, prefix, None if is_absent(module) else _module(module))
+    found = _agreed_module(raw, named, prefix, module)
     return found, f"{found}.{_checked_key(raw, rest if prefix else key)}"
 
 

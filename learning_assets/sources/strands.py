@@ -6,17 +6,19 @@ Reads only, in one read-only transaction per call; what the fields of a row mean
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import Connection, sql
+from psycopg import Connection, Cursor, sql
 from psycopg.rows import tuple_row
+from pydantic_core import from_json
 
 from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeReading, RejectedRow
 from learning_assets.core.scope import is_known_after_entry, normalise_value
@@ -123,7 +125,10 @@ Connect = Callable[[], AbstractContextManager[Connection[Any]]]
 
 
 class _Row(NamedTuple):
-    """A strand, its JSON loaded; `key` is its trade id, None where it has none."""
+    """A strand, its JSON loaded; `key` is its trade id, None where it has none.
+
+    `regime` are the states of its regime context, not to be changed: rows share them.
+    """
 
     one_trade: str
     key: str | None
@@ -131,7 +136,7 @@ class _Row(NamedTuple):
     kind: str
     version: datetime | None
     content: object
-    regime_context: object
+    regime: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +277,13 @@ class StrandsSource:
         with self._asking() as conn:
             self._check(conn)
             with conn.cursor(name="learning_strands", row_factory=tuple_row) as cursor:
-                cursor.itersize = _BATCH_ROWS
                 # Without statistics the planner expects one trade and compares all with all.
                 conn.execute("SET LOCAL enable_nestloop = off")
                 cursor.execute(self._query(reader.first, reader.last))
-                rows = (_Row(*row[:5], *map(_loaded, row[5:])) for row in cursor)
+                rows = (
+                    _Row._make((*row[:5], _loaded(row[5]), _regime_of(row[6])))
+                    for row in _ahead(cursor)
+                )
                 for _, strands in groupby(rows, key=lambda row: row.one_trade):
                     yield from reader.trade(list(strands))
 
@@ -323,6 +330,21 @@ class StrandsSource:
             prepare_threshold=None,
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
         )
+
+
+def _row(found: tuple[Any, ...]) -> _Row:
+    *head, content, regime_context = found
+    return _Row._make((*head, _loaded(content), _regime_of(regime_context)))
+
+
+def _ahead(cursor: Cursor[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a cursor; the server makes the next ones while these are worked on."""
+    with ThreadPoolExecutor(1) as one:
+        rows = cursor.fetchmany(_BATCH_ROWS)
+        while rows:
+            following = one.submit(cursor.fetchmany, _BATCH_ROWS)
+            yield from rows
+            rows = following.result()
 
 
 _NOTHING_SEEN = "1:1:"
@@ -449,7 +471,7 @@ class _Reader:
         module, key = parse.pattern_key(content.get("pattern_key"), "dm" if is_dm else "pm")
         # The closing row's regime is not filled in: it was unknown when the action fired.
         scope = {
-            **_regime_states(row.regime_context),
+            **row.regime,
             **context,
             **self._scope(content.get("scope"), "scope"),
         }
@@ -507,7 +529,7 @@ def _embedded(trade_id: str, content: Mapping[str, Any], decisions: set[str]) ->
         name = str(action.get("id") or f"{trade_id}#{k}")
         name = f"{name}#{k}" if name in taken else name
         taken.add(name)
-        regime = action.get("regime_context")
+        regime = _regime_states(action.get("regime_context"))
         rows.append(_Row("", trade_id, name, PM_ACTION, None, raw, regime))
     return rows
 
@@ -560,6 +582,12 @@ def _regime_states(raw: object) -> dict[str, str]:
     return states
 
 
+@lru_cache(4096)
+def _regime_of(text: str | None) -> Mapping[str, str]:
+    """The states of a regime context as it is written: many rows have the same."""
+    return _regime_states(_loaded(text))
+
+
 def _flattened(raw: Mapping[str, object]) -> dict[str, object]:
     found = {}
     for driver in _DRIVERS:
@@ -604,7 +632,7 @@ def _loaded(text: str | None) -> object:
     if text is None:
         return None
     try:
-        value = json.loads(text)
+        value = from_json(text)
     except (ValueError, RecursionError):
         return _Unreadable(text[:_EXCERPT_CHARACTERS])
     if text.count("[") + text.count("{") > _MOST_LEVELS and _is_too_deep(value):

@@ -18,11 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 
-import pandas as pd
-
 from learning_assets.core.records import Action, ClosedTrade, DayOutcome, Reason, RejectedRow
 from learning_assets.store.connection import Conn, table_lock
-from learning_assets.store.rows import copy_rows, to_jsonb
+from learning_assets.store.rows import copy_rows, to_jsonb, words_jsonb
 from learning_assets.store.tables import PATTERN_TRADE_EVENTS, TABLES
 
 BATCH_ROWS = 5_000
@@ -154,6 +152,33 @@ ON CONFLICT (row_id) DO UPDATE SET (trade_id, reason, detail, payload, closed_at
          excluded.closed_at, excluded.source, excluded.version)
 """
 
+# Days whose events change: of trades that go or are replaced, and of those that come.
+_FIND_TOUCHED = """
+CREATE TEMP TABLE touched ON COMMIT DROP AS
+    SELECT DISTINCT (closed_at AT TIME ZONE 'UTC')::date AS day FROM pattern_trade_events
+    WHERE trade_id IN (
+        SELECT trade_id FROM fallen
+        UNION SELECT trade_id FROM winners WHERE old_digest <> trade_digest)
+    UNION SELECT (closed_at AT TIME ZONE 'UTC')::date FROM winners
+    WHERE old_digest IS DISTINCT FROM trade_digest
+"""
+
+_DAY_ROWS = """
+SELECT day, count(*), sum(n_events), md5(string_agg(trade_digest, '' ORDER BY trade_digest)) FROM (
+    SELECT (closed_at AT TIME ZONE 'UTC')::date AS day, trade_id,
+        min(trade_digest) AS trade_digest, count(*) AS n_events
+    FROM pattern_trade_events AS events{} GROUP BY 1, 2) AS trades GROUP BY day
+"""
+
+FILL_DAYS = f"INSERT INTO event_days {_DAY_ROWS.format('')}"
+"""Fills the empty table of days from all events."""
+
+_FORGET_DAYS = "DELETE FROM event_days WHERE day IN (SELECT day FROM touched)"
+_TOUCHED_ROWS = """
+    JOIN touched ON closed_at >= touched.day::timestamp AT TIME ZONE 'UTC'
+        AND closed_at < (touched.day + 1)::timestamp AT TIME ZONE 'UTC'"""
+_INSERT_DAYS = f"INSERT INTO event_days {_DAY_ROWS.format(_TOUCHED_ROWS)}"
+
 _COUNTS = """
 SELECT (SELECT count(DISTINCT trade_id) FROM staged_trades),
     (SELECT count(*) FROM winners),
@@ -209,8 +234,11 @@ def ingest(
         if complete:
             conn.execute(_FIND_GONE, window)
             conn.execute(_FORGET_REJECTED_GONE, window)
+        conn.execute(_FIND_TOUCHED)
         for statement in (_DELETE_EVENTS, _INSERT_EVENTS, _UPDATE_VERSIONS, _FORGET_REJECTED):
             conn.execute(statement, window if statement is _INSERT_EVENTS else None)
+        conn.execute(_FORGET_DAYS)
+        conn.execute(_INSERT_DAYS)
         conn.execute(_INSERT_REJECTED, window)
         result = _result(conn)
         _drop_stage(conn)
@@ -225,7 +253,7 @@ def _drop_stage(conn: Conn) -> None:
     # Several ingestions may share one transaction, and then nothing is dropped by a commit.
     conn.execute(
         "DROP TABLE staged_trades, staged_actions, staged_rejected, stored_trades, steps, "
-        "outcomes, winners, fallen"
+        "outcomes, winners, fallen, touched"
     )
 
 
@@ -286,7 +314,7 @@ def _action_rows(seq: int, trade: ClosedTrade) -> Iterator[tuple[object, ...]]:
             action.module,
             action.pattern_key,
             action.action_category,
-            to_jsonb(action.scope),
+            words_jsonb(action.scope),
         )
 
 
@@ -297,16 +325,15 @@ def _rejected_row(seq: int, row: RejectedRow) -> tuple[object, ...]:
 
 def trade_digest(trade: ClosedTrade) -> str:
     """Digest of the content of a trade; its version and the order of its actions are not part."""
+    numbers = (trade.rr, _known(trade.pnl_usd), _known(trade.payback_hours))
     content = [
         trade.trade_id,
-        float(trade.rr),
+        *map(repr, numbers),
         _instant(trade.closed_at),
         _instant(trade.opened_at),
-        _known(trade.pnl_usd),
-        _known(trade.payback_hours),
         sorted(_action_content(action) for action in trade.actions),
     ]
-    return hashlib.sha256(to_jsonb(content).encode()).hexdigest()[:32]
+    return hashlib.sha256(words_jsonb(content).encode()).hexdigest()[:32]
 
 
 def _known(value: float | None) -> float | None:
@@ -314,35 +341,12 @@ def _known(value: float | None) -> float | None:
 
 
 def _instant(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat()
+    return None if moment is None else str(moment.astimezone(UTC))
 
 
-def _action_content(action: Action) -> list[str]:
-    scope = to_jsonb(sorted(action.scope.items()))
-    return [action.action_id, action.module, action.pattern_key, action.action_category, scope]
-
-
-def events_frame(conn: Conn, before: datetime, since: datetime | None = None) -> pd.DataFrame:
-    """The events that closed before `before` (and not before `since`), one row per action.
-
-    Columns as in the table, scope as a dict, times in UTC; sorted by closed_at, trade_id and
-    event_id. Without events: the columns and no row.
-    """
-    columns = PATTERN_TRADE_EVENTS.column_names
-    rows = conn.execute(
-        f"SELECT {', '.join(columns)} FROM pattern_trade_events "
-        "WHERE closed_at < %s AND closed_at >= coalesce(%s, '-infinity'::timestamptz) "
-        "ORDER BY closed_at, trade_id, event_id",
-        [before, since],
-    ).fetchall()
-    frame = pd.DataFrame(rows, columns=list(columns))
-    for column in PATTERN_TRADE_EVENTS.columns:
-        if column.type == "timestamptz":
-            times = pd.to_datetime(frame[column.name], utc=True)
-            frame[column.name] = times.astype("datetime64[us, UTC]")
-        elif column.type == "double precision":
-            frame[column.name] = frame[column.name].astype("float64")
-    return frame
+def _action_content(action: Action) -> tuple[object, ...]:
+    scope = sorted(action.scope.items())
+    return action.action_id, action.module, action.pattern_key, action.action_category, scope
 
 
 def closings(conn: Conn, since: datetime, until: datetime) -> list[tuple[str, datetime, datetime]]:
@@ -359,23 +363,26 @@ def closings(conn: Conn, since: datetime, until: datetime) -> list[tuple[str, da
 
 
 def events_digest(conn: Conn, before: datetime) -> str:
-    """Digest of the content of all trades that closed before `before`, however they came in."""
-    row = conn.execute(
-        "SELECT md5(coalesce(string_agg(trade_digest, '' ORDER BY trade_digest), '')) FROM "
-        "(SELECT DISTINCT trade_digest FROM pattern_trade_events WHERE closed_at < %s) AS trades",
-        [before],
-    ).fetchone()
+    """Digest of the content of all trades that closed before `before`, however they came in.
+
+    Reads a row per closing day, and the rows of the day of `before` alone.
+    """
+    day = before.astimezone(UTC).date()
+    last = _DAY_ROWS.format(" WHERE closed_at >= %(midnight)s AND closed_at < %(before)s")
+    query = (
+        f"WITH known AS (SELECT day, digest FROM event_days WHERE day < %(day)s "
+        f"UNION ALL SELECT day, md5 FROM ({last}) AS last) "
+        "SELECT md5(coalesce(string_agg(day || digest, '' ORDER BY day), '')) FROM known"
+    )
+    moments = {"day": day, "midnight": _midnight(day), "before": before}
+    row = conn.execute(query, moments).fetchone()
     assert row is not None
     return str(row[0])
 
 
 def days(conn: Conn) -> list[date]:
     """The UTC days on which stored trades closed, in order."""
-    query = (
-        "SELECT DISTINCT (closed_at AT TIME ZONE 'UTC')::date AS day FROM pattern_trade_events "
-        "ORDER BY day"
-    )
-    return [day for (day,) in conn.execute(query)]
+    return [day for (day,) in conn.execute("SELECT day FROM event_days ORDER BY day")]
 
 
 def rejected_days(conn: Conn) -> list[date]:

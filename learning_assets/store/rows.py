@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pydantic_core
 from psycopg import Connection, sql
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -17,6 +18,8 @@ Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 def clean_text(text: str) -> str:
     """`text` without what PostgreSQL cannot store (NUL characters, lone surrogates)."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -49,6 +52,15 @@ def to_jsonb(value: object) -> str:
     except (TypeError, ValueError):  # no JSON, NaN, or a lone surrogate
         return _dump(to_json(value))
     return _dump(to_json(value)) if "\\u0000" in text else text
+
+
+def words_jsonb(words: Mapping[str, str] | Sequence[object]) -> str:
+    """`to_jsonb` of what holds words and no numbers, faster."""
+    try:
+        text = pydantic_core.to_json(words).decode()
+    except pydantic_core.PydanticSerializationError:  # a lone surrogate
+        return to_jsonb(words)
+    return to_jsonb(words) if "\\u0000" in text else text
 
 
 def _dump(value: object) -> str:

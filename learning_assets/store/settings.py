@@ -73,6 +73,11 @@ class Settings:
         digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
         return Path("/tmp") / f"learning-{os.getuid()}-{digest}"
 
+    @property
+    def columns_folder(self) -> Path:
+        """Where the book keeps days of events as columns; it may be deleted at any time."""
+        return self.home / "columns" / self.book
+
     def embedded_url(self, database: str) -> str:
         """The libpq address of a database on the embedded server."""
         return f"postgresql://postgres@/{database}?host={quote(str(self.socket_folder), safe='')}"

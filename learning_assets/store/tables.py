@@ -13,6 +13,7 @@ FIRST = "0001"
 META = "0002"
 FEEDBACK = "0003"
 OLDER = "0004"
+DAYS = "0005"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,21 @@ PATTERN_TRADE_EVENTS = Table(
     ),
     ("event_id",),
     ("(closed_at)", "(trade_id)"),
+)
+
+EVENT_DAYS = Table(
+    "event_days",
+    "One row per UTC closing day with events: what tells whether its events have changed.",
+    (
+        Column("day", "date", "the UTC day on which the trades closed", revision=DAYS),
+        Column("n_trades", "integer", "trades with events", revision=DAYS),
+        Column("n_events", "integer", "their events", revision=DAYS),
+        Column(
+            "digest", "text", "digest of the content of these trades, in any order", revision=DAYS
+        ),
+    ),
+    ("day",),
+    revision=DAYS,
 )
 
 REJECTED_STRANDS = Table(
@@ -365,6 +381,7 @@ BOOK_SOURCES = Table(
 
 TABLES = (
     PATTERN_TRADE_EVENTS,
+    EVENT_DAYS,
     REJECTED_STRANDS,
     LEARNING_LESSONS,
     LEARNING_CALIBRATIONS,

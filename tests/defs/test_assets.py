@@ -8,10 +8,18 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.execution.context.asset_execution_context import AssetExecutionContext
+from frames import events_frame
 
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import from_frame
-from learning_assets.core.records import DecayState, LessonStatus, Override, Reason
+from learning_assets.core.records import (
+    Action,
+    ClosedTrade,
+    DecayState,
+    LessonStatus,
+    Override,
+    Reason,
+)
 from learning_assets.core.regimes import regime_in_force
 from learning_assets.defs.assets.learning_edge_history import learning_edge_history
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
@@ -206,7 +214,7 @@ def test_lessons_learn_as_of_the_given_moment(
     state = lessons.module_state(conn, "pm")
     assert state is not None
     assert state.as_of == early
-    seen = events.events_frame(conn, early)
+    seen = events_frame(conn, early)
     assert state.summary["n_trades"] == seen[seen.module == "pm"].trade_id.nunique()
 
 
@@ -314,7 +322,7 @@ def test_the_regime_is_that_of_the_events_where_the_source_cannot_be_read(
 ) -> None:
     fill(conn, book)
     _take_in(resource)
-    known = from_frame(events.events_frame(conn, SMALL.end))
+    known = from_frame(events_frame(conn, SMALL.end))
     read = regime_now(resource, conn, known, SMALL.end)
     assert read.whence == "read from the source"
     remember_source(conn, BookSource("files", "gone", {"path": str(tmp_path / "gone.json")}))
@@ -326,7 +334,7 @@ def test_the_regime_is_that_of_the_events_where_the_source_cannot_be_read(
 
 
 def test_a_book_without_a_source_knows_no_regime(conn: Conn, resource: TestBook) -> None:
-    empty = from_frame(events.events_frame(conn, SMALL.end))
+    empty = from_frame(events_frame(conn, SMALL.end))
     found = regime_now(resource, conn, empty, SMALL.end)
     assert found.signature is None
     assert found.whence == "no regime was ever seen; the book has no source"
@@ -496,10 +504,12 @@ def test_a_tick_without_news_mines_nothing_and_says_so(
     assert lessons.lessons(conn) == before
     with pytest.raises(AssertionError, match="mined"):
         learning_lessons(context, LessonsConfig(anew=True), resource)
-    conn.execute(
-        "UPDATE pattern_trade_events SET trade_digest = 'other' "
-        "WHERE trade_id = (SELECT min(trade_id) FROM pattern_trade_events)"
-    )
+    [changed] = conn.execute(
+        "SELECT trade_id, closed_at FROM pattern_trade_events ORDER BY closed_at LIMIT 1"
+    ).fetchall()
+    action = Action("a", "dm", "dm.lowcap.S1.allocate", "allocation", {"chain": "base"})
+    trade = ClosedTrade(changed[0], -0.5, changed[1], (action,))
+    events.ingest(conn, "strands", changed[1].date(), changed[1].date(), [trade])
     with pytest.raises(AssertionError, match="mined"):
         learning_lessons(context, LessonsConfig(), resource)
 
@@ -633,7 +643,7 @@ def test_a_look_back_of_one_run_is_obeyed(conn: Conn, book: Settings, resource: 
     _learn(resource, look_back_days=10)
     state = lessons.module_state(conn, "pm")
     assert state is not None
-    seen = events.events_frame(conn, SMALL.end, SMALL.end - timedelta(days=10))
+    seen = events_frame(conn, SMALL.end, SMALL.end - timedelta(days=10))
     assert state.summary["n_trades"] == seen[seen.module == "pm"].trade_id.nunique() > 0
 
 

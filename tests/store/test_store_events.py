@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from frames import events_frame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,7 @@ def _outcomes(conn: Conn) -> dict[str, float]:
 def test_a_trade_becomes_one_event_per_action(conn: Conn) -> None:
     result = _ingest(conn, replace(_trade(), pnl_usd=12.5, payback_hours=math.nan), _trade("t2"))
     assert result == events.IngestResult(2, 4, 0, 0, 0, 0, {})
-    frame = events.events_frame(conn, LATER)
+    frame = events_frame(conn, LATER)
     assert list(frame["event_id"]) == ["t1:a0", "t1:a1", "t2:a0", "t2:a1"]
     row = frame.iloc[0]
     assert row["scope"] == {"chain": "base", "i": "0"}
@@ -98,9 +99,9 @@ def test_a_trade_becomes_one_event_per_action(conn: Conn) -> None:
 
 
 def test_the_frame_has_its_columns_and_types_without_events(conn: Conn) -> None:
-    empty = events.events_frame(conn, LATER)
+    empty = events_frame(conn, LATER)
     _ingest(conn, _trade())
-    filled = events.events_frame(conn, LATER)
+    filled = events_frame(conn, LATER)
     assert len(empty) == 0
     assert list(empty.columns) == list(filled.columns)
     for column in ("rr", "closed_at", "version", "payback_hours"):
@@ -109,9 +110,9 @@ def test_the_frame_has_its_columns_and_types_without_events(conn: Conn) -> None:
 
 def test_the_frame_ends_before_as_of_and_is_sorted(conn: Conn) -> None:
     _ingest(conn, _trade("b", day=1), _trade("a", day=1), _trade("z"), _trade("y", day=2))
-    frame = events.events_frame(conn, NOON + timedelta(days=2))
+    frame = events_frame(conn, NOON + timedelta(days=2))
     assert list(frame["trade_id"].unique()) == ["z", "a", "b"]
-    later = events.events_frame(conn, LATER, since=NOON + timedelta(days=1))
+    later = events_frame(conn, LATER, since=NOON + timedelta(days=1))
     assert list(later["trade_id"].unique()) == ["a", "b", "y"]
 
 
@@ -132,7 +133,7 @@ def test_a_correction_replaces_all_events_of_the_trade(conn: Conn) -> None:
     result = _ingest(conn, _trade(rr=-1.0, actions=1))
     assert (result.replaced, result.unchanged, result.events) == (1, 0, 1)
     assert _outcomes(conn) == {"t1": -1.0, "t2": 1.0}
-    assert len(events.events_frame(conn, LATER)) == 3
+    assert len(events_frame(conn, LATER)) == 3
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -207,7 +208,7 @@ def test_a_trade_whose_closing_day_moved_is_on_the_new_day_only(conn: Conn) -> N
             rows = [_trade(version=2, day=1)] if day == two else []
             events.ingest(conn, "strands", day, day, rows, complete=True)
         assert events.days(conn) == [two]
-        assert len(events.events_frame(conn, LATER)) == 2
+        assert len(events_frame(conn, LATER)) == 2
 
 
 def test_what_a_live_source_no_longer_yields_goes(conn: Conn) -> None:

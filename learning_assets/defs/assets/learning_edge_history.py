@@ -5,7 +5,6 @@ from datetime import datetime
 import dagster as dg
 
 from learning_assets import pictures
-from learning_assets.core.events import from_frame
 from learning_assets.core.history import WEEK, edge_history
 from learning_assets.core.records import Lesson, LessonStatus
 from learning_assets.defs.assets.learning_lessons import learning_lessons
@@ -15,7 +14,7 @@ from learning_assets.defs.metadata import column_schema, materialized, pictured
 from learning_assets.defs.partitions import FIRST_WEEK, WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import edge_history as stored
-from learning_assets.store import events, half_lives, lessons
+from learning_assets.store import half_lives, lessons
 from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import LEARNING_EDGE_HISTORY
@@ -48,7 +47,7 @@ def learning_edge_history(
     end = weeks[-1] + WEEK
     with clear_failures(), book.connect() as conn:
         refuse_unsound(conn, BEFORE, book.config, book.now())
-        known = from_frame(events.events_frame(conn, end))
+        known = book.events(end)
         seen = _ever_active(conn)
         points = edge_history(known, seen, book.config, _before(weeks[0]), weeks[-1])
         written = stored.replace_edge_history(conn, points, weeks[0], weeks[-1])

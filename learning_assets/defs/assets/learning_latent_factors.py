@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from learning_assets import pictures
-from learning_assets.core.config import LearningConfig
-from learning_assets.core.events import from_frame
+from learning_assets.core.events import EventTable
 from learning_assets.core.factors import Factor, latent_factors
 from learning_assets.core.history import WEEK
 from learning_assets.core.records import LessonStatus
@@ -16,8 +15,8 @@ from learning_assets.defs.learners_metadata import of_factors
 from learning_assets.defs.metadata import column_schema, materialized, pictured
 from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
-from learning_assets.store import events, lessons
 from learning_assets.store import factors as stored
+from learning_assets.store import lessons
 from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import LEARNING_LATENT_FACTORS
@@ -53,17 +52,17 @@ def learning_latent_factors(
     with clear_failures(), book.connect() as conn, conn.transaction():
         refuse_unsound(conn, BEFORE, book.config, book.now())
         for as_of in as_ofs:
-            found = _factors(conn, book.config, as_of)
+            since = as_of - timedelta(days=book.config.look_back_days)
+            found = _factors(conn, book.events(as_of, since), as_of)
             stored.replace_factors(conn, as_of, found)
     drawn = pictured(pictures.factors(found))
     return materialized(context, {**drawn, **of_factors(found, as_ofs[-1])})
 
 
-def _factors(conn: Conn, settings: LearningConfig, as_of: datetime) -> tuple[Factor, ...]:
+def _factors(conn: Conn, window: EventTable, as_of: datetime) -> tuple[Factor, ...]:
     known, previous = lessons.lessons(conn), stored.factors(conn, as_of)
-    since = as_of - timedelta(days=settings.look_back_days)
     return latent_factors(
-        from_frame(events.events_frame(conn, as_of, since)),
+        window,
         [lesson for lesson in known if lesson.status in SIGNIFICANT],
         previous=previous.factors if previous else (),
         known=known,

@@ -7,7 +7,6 @@ import dagster as dg
 
 from learning_assets import pictures
 from learning_assets.core.config import LearningConfig
-from learning_assets.core.events import from_frame
 from learning_assets.core.learn import ModuleLearning, learn_module
 from learning_assets.core.records import Lesson
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
@@ -59,7 +58,7 @@ def learning_lessons(
             return dg.MaterializeResult(metadata=of_unchanged(as_of, unchanged.as_of))
         previous = _previous(conn, module, as_of)
         learned = learn_module(
-            from_frame(events.events_frame(conn, as_of, _since(as_of, settings))),
+            book.events(as_of, _since(as_of, settings)),
             module,
             settings,
             as_of,

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from learning_assets.core.config import LearningConfig
-from learning_assets.core.events import EventTable, from_frame
+from learning_assets.core.events import EventTable
 from learning_assets.core.records import LessonStatus
 from learning_assets.core.regime_weights import (
     RegimeWeights,
@@ -20,7 +20,7 @@ from learning_assets.defs.metadata import column_schema, materialized
 from learning_assets.defs.partitions import DAYS, day_ends
 from learning_assets.defs.regime import regime_now
 from learning_assets.defs.resources import BookResource, clear_failures
-from learning_assets.store import events, factors, lessons
+from learning_assets.store import factors, lessons
 from learning_assets.store import regime_weights as stored
 from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
@@ -56,17 +56,12 @@ def learning_regime_weights(
     with clear_failures(), book.connect() as conn, conn.transaction():
         refuse_unsound(conn, BEFORE, book.config, book.now())
         for as_of in as_ofs:
-            known = _known(conn, book.config, as_of)
+            known = book.events(as_of, as_of - timedelta(days=book.config.look_back_days))
             found = _weights(conn, book.config, as_of, known)
             stored.replace_regime_weights(conn, as_of, found)
         regime = regime_now(book, conn, known, as_of)
     edges = edges_by_regime(known, book.config, as_of)
     return materialized(context, of_regime_weights(found, edges, regime, as_of))
-
-
-def _known(conn: Conn, settings: LearningConfig, as_of: datetime) -> EventTable:
-    since = as_of - timedelta(days=settings.look_back_days)
-    return from_frame(events.events_frame(conn, as_of, since))
 
 
 def _weights(

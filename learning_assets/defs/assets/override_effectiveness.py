@@ -6,7 +6,6 @@ from datetime import datetime
 import dagster as dg
 
 from learning_assets.core.config import LearningConfig
-from learning_assets.core.events import from_frame
 from learning_assets.core.history import WEEK
 from learning_assets.core.replay import judge_all, walk_forward
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
@@ -47,7 +46,7 @@ def override_effectiveness(
         evaluated_at = book.as_of(conn, config.as_of)
         known = _unchanged(conn, weeks, settings)
         missing = [week for week in weeks if week not in {x.replay.week for x in known}]
-        trades = from_frame(events.events_frame(conn, evaluated_at))
+        trades = book.events(evaluated_at)
         replays = walk_forward(trades, settings, missing, [x.replay for x in known])
         digests = {week: _digest(conn, week, settings) for week in missing}
         with conn.transaction():

@@ -9,7 +9,6 @@ import dagster as dg
 from learning_assets import pictures
 from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges
 from learning_assets.core.config import LearningConfig
-from learning_assets.core.events import from_frame
 from learning_assets.core.gain import MODULES, ModuleGain, gains_of
 from learning_assets.core.overrides import build_overrides
 from learning_assets.core.publication import Problem, problems, why_hold_back
@@ -38,7 +37,6 @@ from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.errors import UserError
 from learning_assets.store import (
     effectiveness,
-    events,
     factors,
     half_lives,
     lessons,
@@ -155,7 +153,7 @@ def _as_of(conn: Conn, book: BookResource, config: OverridesConfig) -> datetime:
 def _made(conn: Conn, book: BookResource, settings: LearningConfig, as_of: datetime) -> _Made:
     active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
     since = as_of - timedelta(days=settings.look_back_days)
-    known = from_frame(events.events_frame(conn, as_of, since))
+    known = book.events(as_of, since)
     meta, gains = MetaResults(), gains_of([], settings, as_of)
     if book.meta_learners_on:
         meta = MetaResults(
