@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 BOOK :=
 
-.PHONY: setup run ui test check bench lock
+.PHONY: setup run ui test check bench peers lock
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,12 @@ check: setup
 bench: setup
 	$(PY) bench/honesty.py
 	$(PY) bench/quality.py --seeds 1-1
+
+# What `bench/mining.py` compares with, if it is there. Not locked; one of them needs a C compiler.
+peers: setup
+	$(PY) -c "import tomllib; f = open('pyproject.toml', 'rb'); \
+		print('\n'.join(tomllib.load(f)['dependency-groups']['peers']))" > $(VENV)/peers.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/peers.txt
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
