@@ -402,24 +402,51 @@ def lessons_of(
 ) -> ModuleLearning:
     """Turn the searches of `module` into lessons with statuses, statistics and multipliers."""
     mine = searched.of(module)
-    described = [_describe(f) for f in (*mine.groups, *mine.patterns)]
-    q_values = _q_values([d.p_value[d.names] for d in described])
-    kept: list[Lesson] = []
-    redundant = 0
-    for d, q in zip(described, q_values, strict=True):
-        q_of_row = np.full(len(d.table), np.nan)
-        q_of_row[d.names] = q
-        lessons, beyond = _Judge(d, q_of_row, searched.events, config, as_of).lessons()
-        kept += lessons
-        redundant += beyond
+    parts = [
+        _judged(found, searched.events, config, as_of) for found in (*mine.groups, *mine.patterns)
+    ]
+    q_values = _q_values([part.p_values for part in parts])
+    kept = [
+        replace(lesson, stats=replace(lesson.stats, q_value=float(q[place])))
+        for part, q in zip(parts, q_values, strict=True)
+        for lesson, place in zip(part.lessons, part.places, strict=True)
+    ]
+    limits = [part.limit for part in parts if part.limit is not None]
     return ModuleLearning(
         module,
         tuple(_with_deprecated([_worn_out(x, config) for x in kept], previous, searched)),
         tuple(f.calibration for f in (*searched.groups, *searched.patterns)),
         _count_trades(searched.events, module),
-        sum(len(d.names) for d in described),
-        redundant,
-        _detection_limit(described),
+        sum(len(part.p_values) for part in parts),
+        sum(part.redundant for part in parts),
+        min(limits, key=lambda limit: limit.edge_r, default=None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What is kept of a search: of millions of slices their p-values, all else of lessons alone.
+
+    `places` are those of the lessons among `p_values`, `redundant` counts that status before the
+    list was cut.
+    """
+
+    lessons: Sequence[Lesson]
+    places: Sequence[int]
+    p_values: Floats
+    redundant: int
+    limit: DetectionLimit | None
+
+
+def _judged(
+    found: GroupSearch, events: EventTable, config: LearningConfig, as_of: datetime
+) -> _Judged:
+    d = _describe(found)
+    rows, lessons, redundant = _Judge(d, events, config, as_of).lessons()
+    place = np.empty(len(d.table), np.int64)
+    place[d.names] = np.arange(len(d.names))
+    return _Judged(
+        lessons, place[rows].tolist(), d.p_value[d.names], redundant, _detection_limit(d)
     )
 
 
@@ -437,17 +464,15 @@ def _q_values(p_values: Sequence[Floats]) -> list[Floats]:
     return np.split(adjusted, np.cumsum([len(p) for p in p_values])[:-1])
 
 
-def _detection_limit(described: Sequence[_Described]) -> DetectionLimit | None:
-    best: DetectionLimit | None = None
-    for d in described:
-        n = d.table.n[d.names]
-        others = d.found.group.n_trades - n
-        noise = d.found.cut.shock.noise_variance
-        needed = (d.cutoff[d.names] + _POWER_Z) * np.sqrt(noise * (1 / n + 1 / others))
-        if len(needed) and needed.min() < (best.edge_r if best else math.inf):
-            i = int(needed.argmin())
-            best = DetectionLimit(float(needed[i]), int(n[i]))
-    return best
+def _detection_limit(d: _Described) -> DetectionLimit | None:
+    n = d.table.n[d.names]
+    others = d.found.group.n_trades - n
+    noise = d.found.cut.shock.noise_variance
+    needed = (d.cutoff[d.names] + _POWER_Z) * np.sqrt(noise * (1 / n + 1 / others))
+    if not len(needed) or not np.isfinite(needed.min()):
+        return None
+    i = int(needed.argmin())
+    return DetectionLimit(float(needed[i]), int(n[i]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,23 +480,22 @@ class _Judge:
     """Gives every slice of one search its status, and the kept ones their multipliers."""
 
     described: _Described
-    q: Floats
     events: EventTable
     config: LearningConfig
     as_of: datetime
 
-    def lessons(self) -> tuple[list[Lesson], int]:
-        """The kept lessons, and how many slices were redundant in all."""
+    def lessons(self) -> tuple[list[int], list[Lesson], int]:
+        """The rows of the kept lessons, these without q, and how many were redundant in all."""
         active = self.described.active_rows()
         status, redundant = self._statuses(active)
         rows = list(status)
         outcomes = outcomes_of(self.described.found.group, self.events, self.config, self.as_of)
         measured = [self._measure(row, outcomes) for row in rows]
-        multipliers = multipliers_of(measured)
-        return [
+        lessons = [
             self._lesson(row, status[row], m, active)
-            for row, m in zip(rows, multipliers, strict=True)
-        ], redundant
+            for row, m in zip(rows, multipliers_of(measured), strict=True)
+        ]
+        return rows, lessons, redundant
 
     def _statuses(self, active: Mapping[int, int]) -> tuple[dict[int, LessonStatus], int]:
         d = self.described
@@ -538,7 +562,7 @@ class _Judge:
             se=se,
             z=delta / se if se > 0 else math.nan,
             p_value=float(d.p_value[row]),
-            q_value=float(self.q[row]),
+            q_value=math.nan,
             evidence=evidence,
             cutoff=cutoff,
         )

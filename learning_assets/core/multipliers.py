@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def edge_raw(
     return delta_rr * support(n) * float(np.prod(weighted))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
     """The trades of a group as the multipliers need them; arrays of length T.
 
@@ -109,7 +110,8 @@ def field_coherence(
     enough = counts >= n_min
     if not enough.any():
         return None, 0
-    difference = sums[enough] / counts[enough] - outcomes.rr[~members].mean()
+    rest = outcomes.rr.sum() - outcomes.rr[members].sum()
+    difference = sums[enough] / counts[enough] - rest / (len(members) - members.sum())
     return float((difference * delta_rr > 0).mean()), int(enough.sum())
 
 
@@ -119,14 +121,11 @@ def recurrence(members: NDArray[np.bool_], outcomes: Outcomes, tau_days: float) 
     The edge of a week is the mean of its trades in the slice minus that of the others; a week
     needs both.
     """
-    week = outcomes.week - outcomes.week.min()
-    inside, outside = (
-        _weekly_means(week, outcomes.rr, members),
-        _weekly_means(week, outcomes.rr, ~members),
-    )
-    edges = inside - outside
-    ages = np.full(len(edges), np.nan)
-    ages[week] = outcomes.age_days
+    counts, sums, ages = _weekly_totals(outcomes)
+    week = outcomes.week[members] - outcomes.week.min()
+    n = np.bincount(week, minlength=len(counts))
+    s = _sums(week, outcomes.rr[members], len(counts))
+    edges = _means(s, n.astype(np.float64)) - _means(sums - s, counts - n)
     known = ~np.isnan(edges)
     if not known.any():
         return None
@@ -134,11 +133,25 @@ def recurrence(members: NDArray[np.bool_], outcomes: Outcomes, tau_days: float) 
     return float(weights @ edges[known] / weights.sum())
 
 
-def _weekly_means(week: NDArray[np.int64], rr: Floats, who: NDArray[np.bool_]) -> Floats:
-    size = int(week.max()) + 1
-    counts = np.bincount(week[who], minlength=size)
-    sums = np.bincount(week[who], weights=rr[who], minlength=size)
-    means: Floats = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
+@lru_cache(maxsize=1)
+def _weekly_totals(outcomes: Outcomes) -> tuple[Floats, Floats, Floats]:
+    """Trades, their rr (R) and the age in days of each week from the first to the last.
+
+    Asked for once for each of hundreds of slices of a group.
+    """
+    week = outcomes.week - outcomes.week.min()
+    counts = np.bincount(week).astype(np.float64)
+    ages = np.full(len(counts), np.nan)
+    ages[week] = outcomes.age_days
+    return counts, _sums(week, outcomes.rr, len(counts)), ages
+
+
+def _sums(week: NDArray[np.int64], rr: Floats, n_weeks: int) -> Floats:
+    return np.asarray(np.bincount(week, weights=rr, minlength=n_weeks), np.float64)
+
+
+def _means(sums: Floats, counts: Floats) -> Floats:
+    means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
     return means
 
 

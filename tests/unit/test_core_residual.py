@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import twins
 from numpy.typing import NDArray
 from worlds import ALLOCATION, DIMS, ONE, TWO, Edge, Plan, events_of
 
+from learning_assets.core import lattice, residual
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import EventTable, from_frame
@@ -23,6 +25,7 @@ from learning_assets.core.residual import (
     Search,
     best_beside,
     calibrate,
+    described,
     drop_weak,
     exchange,
     fit_jointly,
@@ -365,3 +368,34 @@ def test_the_allocations_edges_are_taken_out_of_the_exits() -> None:
     events = with_exits(events_of(plan))
     found = {f.group.key: f for f in search(events, ("pm",), FAST, plan.end, {}).groups}
     assert found[ONE._replace(action_category="exit")].fit.slices == ()
+
+
+# --- what is remembered --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "bound"),
+    [(lattice, "_MOST_COUNTS"), (residual, "_MOST_BYTES"), (residual, "_MOST_SUMS")],
+)
+def test_what_is_found_does_not_depend_on_what_is_remembered(
+    module: ModuleType, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = simulate(
+        MarketSettings(
+            seed=4, n_trades=1500, n_dims=5, n_regime_dims=1, n_effects=2, n_dm_effects=1,
+            n_patterns=2, noise="light", span_days=90, min_support=60, share_overlapping=0.0,
+        )
+    )  # fmt: skip
+    events, end = from_frame(market.frame()), market.settings.end
+    before = search(events, ("pm", "dm"), FAST, end, {})
+    monkeypatch.setattr(module, bound, 1 if bound == "_MOST_SUMS" else 0)
+    after = search(events, ("pm", "dm"), FAST, end, {})
+    assert any(found.fit.slices for found in before.groups)
+    for one, other in zip(before.groups, after.groups, strict=True):
+        assert one.fit.slices == other.fit.slices
+        np.testing.assert_allclose(one.fit.edge_r, other.fit.edge_r, rtol=1e-9)
+        np.testing.assert_allclose(one.cut.by_cell, other.cut.by_cell, rtol=1e-9)
+        tables = [described(f.search, f.cut.shock) for f in (one, other)]
+        for name in ("n", "mean", "variance", "delta", "se", "evidence"):
+            values = [getattr(table, name) for table in tables]
+            np.testing.assert_allclose(*values, rtol=1e-7, atol=1e-9, err_msg=name)
