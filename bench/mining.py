@@ -3,15 +3,15 @@
 Four things enumerate the same slices, side by side in one run, each in a process of its own:
 - ours: `core.mining.describe`, every statistic with its day-clustered error and the evidence
 - naive: the same in plain pandas (`mining_twin`); where that would take minutes, on a fixed
-  sample of its subtrees, scaled by the number of slices (`naive_scaled`)
+  sample of its subtrees, scaled by the number of slices (`naive_scaled`); whole in `--full`
 - pysubgroup: the number of trades and the mean; pyfim: the number of trades alone (`mining_peers`)
 
-A ratio is the other's median time ÷ ours, absent where it was not measured. Making the data, what
-each needs of it, and compiling are not timed. `peak_mib` is of the whole process, of which the
-libraries alone take `imports_mib`. `least_mib` is what must be read at the least: for every
-subset that the descent goes through, the empty one included, its trades' codes in each later
-dimension, one byte each. At the measured bandwidth that takes `least_seconds`, and `times_least`
-is how far from this limit we are.
+Ours uses all processors, the others know one. A ratio is the other's median time ÷ ours, absent
+where it was not measured. Making the data, what each needs of it, and compiling are not timed.
+`peak_mib` is of the whole process, of which the libraries alone take `imports_mib`. `least_mib`
+is what must be read at the least: for every subset that the descent goes through, the empty one
+included, its trades' codes in each later dimension, one byte each. At the measured bandwidth that
+takes `least_seconds`, and `times_least` is how far from this limit we are.
 
 Every run first checks that ours and naive agree (n and sets of trades exactly, the rest to
 1e-9), and that the peers count the same trades in the same slices; if not, it ends with 1.
