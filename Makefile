@@ -30,6 +30,7 @@ check: setup
 bench: setup
 	$(PY) bench/honesty.py
 	$(PY) bench/quality.py --seeds 1-1
+	$(PY) bench/mining.py
 
 # What `bench/mining.py` compares with, if it is there. Not locked; one of them needs a C compiler.
 peers: setup
