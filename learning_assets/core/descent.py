@@ -17,6 +17,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+# Sums of several columns become one instruction. numba leaves this off, since LLVM has miscompiled
+# it at times: the tests against naive twins would tell.
+nb.config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]  # set when numba is imported
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 _BLOCK = 64  # trades
@@ -405,6 +408,34 @@ def _put(out, i, k, stride, offset, widths, pairs):
             out[2], out[3] = j, w
             return w > 0
     return False
+
+
+@_jit
+def name_pairs(where, dims, codes, first, value, order, depth):
+    """Dimensions (as `order` translates them, ascending) and codes of the slices of a node.
+
+    `dims` and `codes` are those of the node, `first` and `value` of its later dimensions; −1
+    beyond the level of a slice.
+    """
+    out_d = np.full((where.shape[0], depth), -1, np.int16)
+    out_c = np.full((where.shape[0], depth), -1, np.int32)
+    for s in range(where.shape[0]):
+        used = 0
+        for k in range(dims.shape[0] + 2):
+            if k < dims.shape[0]:
+                d, c = dims[k], codes[k]
+            else:
+                j = where[s, 2 * (k - dims.shape[0])]
+                if j < 0:
+                    continue
+                d, c = first + j, value[j, where[s, 2 * (k - dims.shape[0]) + 1]]
+            at = used
+            while at > 0 and out_d[s, at - 1] > order[d]:
+                out_d[s, at], out_c[s, at] = out_d[s, at - 1], out_c[s, at - 1]
+                at -= 1
+            out_d[s, at], out_c[s, at] = order[d], c
+            used += 1
+    return out_d, out_c
 
 
 @_jit

@@ -43,6 +43,7 @@ _LEAST_GAIN = 1e-6  # in evidence²: more than rounding
 _MOST_BYTES = 2**30  # of the lattices that are kept
 _MOST_MEMBERS = 2**28  # bytes
 _MOST_SUMS = 64  # columns whose sums over a lattice are kept
+_OPTIONS_TOGETHER = 8  # sets of taken slices whose residuals are held at once
 _CHUNK = 2**16
 _PENALTIES = np.concatenate([[0.0], np.logspace(-5, 1, 37)])
 
@@ -266,22 +267,30 @@ def best_beside(search: Search, taken: Sequence[ScopeSubset], cut: Cutoffs) -> B
 def bests_beside(
     search: Search, options: Sequence[Sequence[ScopeSubset]], cut: Cutoffs
 ) -> list[Best]:
-    """`best_beside` for several sets of taken slices, summed up together."""
+    """`best_beside` for several sets of taken slices, summed up together, a few at a time."""
     weighted = search.memory.under(search, cut.shock)
     if not len(weighted.lattice):
         return [(None, -math.inf) for _ in options]
-    fits = [_fit(search, taken, weighted.whitener) for taken in options]
-    sums = _sums_of_residuals(search, weighted, options, fits)
-    return [
-        _best(search, weighted, _beside(search, weighted, taken, fit), fit, sums[:, [k]], cut)
-        for k, (taken, fit) in enumerate(zip(options, fits, strict=True))
-    ]
+    found = []
+    for k in range(0, len(options), _OPTIONS_TOGETHER):
+        some = options[k : k + _OPTIONS_TOGETHER]
+        left = [_left(search, weighted, taken) for taken in some]
+        sums = _sums_of_residuals(search, weighted, some, left)
+        for n, (taken, one) in enumerate(zip(some, left, strict=True)):
+            beside = _beside(search, weighted, taken)
+            found.append(_best(search, weighted, beside, one.residual, sums[:, [n]], cut))
+    return found
 
 
 def _best(
-    search: Search, weighted: Weighted, beside: Beside, fit: _Fit, sums: Floats, cut: Cutoffs
+    search: Search,
+    weighted: Weighted,
+    beside: Beside,
+    residual: Floats,
+    sums: Floats,
+    cut: Cutoffs,
 ) -> Best:
-    white = weighted.whitener.centre(fit.residual[:, None])
+    white = weighted.whitener.centre(residual[:, None])
     found = strongest_of(weighted.lattice, beside, beside.evidence(white, sums))
     beyond = found.score[0] - np.square(cut.by_cell)
     # A slice and its mirror image are equal but for rounding: the first one counts.
@@ -290,21 +299,39 @@ def _best(
     return name, float(beyond[best])
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a fit leaves: its edges, the residual (T), and what winsorising changed (T).
+
+    The residual is centred: `mean` is that of what was left before.
+    """
+
+    plain: Floats
+    residual: Floats
+    changed: Floats
+    mean: float
+
+
+def _left(search: Search, weighted: Weighted, taken: Sequence[ScopeSubset]) -> _Left:
+    fit = _fit(search, taken, weighted.whitener)
+    changed = fit.tamed - (search.y - fit.X @ fit.plain)
+    return _Left(fit.plain, fit.residual, changed, float(fit.tamed.mean()))
+
+
 def _sums_of_residuals(
     search: Search,
     weighted: Weighted,
     options: Sequence[Sequence[ScopeSubset]],
-    fits: Sequence[_Fit],
+    left: Sequence[_Left],
 ) -> Floats:
     """x'P of what each fit leaves: of y, less its slices, plus what winsorising changed."""
-    residuals = np.column_stack([fit.residual for fit in fits])
+    residuals = np.column_stack([one.residual for one in left])
     if not weighted.lattice.has_days:
         return _sums(weighted, residuals)
-    changed = np.column_stack([fit.tamed - (search.y - fit.X @ fit.plain) for fit in fits])
-    sums = _sums(weighted, changed)
-    for k, (taken, fit) in enumerate(zip(options, fits, strict=True)):
-        sums[:, k] += _sums_of_y(search, weighted) - fit.tamed.mean() * weighted.lattice.table.n
-        for s, edge in zip(taken, fit.plain.tolist(), strict=True):
+    sums = _sums(weighted, np.column_stack([one.changed for one in left]))
+    for k, (taken, one) in enumerate(zip(options, left, strict=True)):
+        sums[:, k] += _sums_of_y(search, weighted) - one.mean * weighted.lattice.table.n
+        for s, edge in zip(taken, one.plain.tolist(), strict=True):
             sums[:, k] -= edge * _sums_of_slice(search, weighted, s)
     return weighted.of_sums(residuals, sums)
 
@@ -321,17 +348,24 @@ def _sums_of_slice(search: Search, weighted: Weighted, scope_subset: ScopeSubset
     return search.memory.summed(weighted, scope_subset, column)
 
 
-def _beside(search: Search, weighted: Weighted, taken: Sequence[ScopeSubset], fit: _Fit) -> Beside:
+def _given(search: Search, weighted: Weighted, scope_subset: ScopeSubset) -> Floats:
+    """x'P of the trades of a slice: S × 1."""
+    sums = _sums_of_slice(search, weighted, scope_subset)[:, None]
+    return (
+        weighted.of_sums(search.design([scope_subset]), sums) if weighted.lattice.has_days else sums
+    )
+
+
+def _beside(search: Search, weighted: Weighted, taken: Sequence[ScopeSubset]) -> Beside:
     known = search.memory.given[search.group.key]
     new = [s for s in taken if s not in known]
     given = np.empty((len(weighted.lattice), len(new)))
     for k, s in enumerate(new):
-        given[:, k] = _sums_of_slice(search, weighted, s)
-    if weighted.lattice.has_days and new:
-        given = weighted.of_sums(search.design(new), given)
+        given[:, [k]] = _given(search, weighted, s)
     known.update(zip(new, given.T.copy(), strict=True))
     columns = [known[s] for s in taken]
-    return Beside.of(weighted, fit.X, np.array(columns).T if columns else given)
+    X = search.design(taken)
+    return Beside.of(weighted, X, np.array(columns).T if columns else given)
 
 
 def described(search: Search, shock: DayShock) -> SliceTable:
@@ -491,7 +525,7 @@ def calibrate(
     weighted = search.memory.under(search, shock)
     if not len(weighted.lattice):
         return Cutoffs((math.inf,) * (2 * search.depth), shock)
-    fit = _fit(search, slices, weighted.whitener)
-    beside = _beside(search, weighted, slices, fit)
-    by_cell = slice_cutoffs(weighted, fit.residual, beside, rotated=rotated, tail=tail, rng=rng)
+    residual = _residual(search, slices, shock)
+    beside = _beside(search, weighted, slices)
+    by_cell = slice_cutoffs(weighted, residual, beside, rotated=rotated, tail=tail, rng=rng)
     return Cutoffs(by_cell, shock)

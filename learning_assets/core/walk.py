@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning_assets.core.dayshock import Whitener
-from learning_assets.core.descent import constants, cut, frequent, matching, renumber
+from learning_assets.core.descent import (
+    constants,
+    cut,
+    frequent,
+    matching,
+    name_pairs,
+    renumber,
+)
 
 if TYPE_CHECKING:
     from learning_assets.core.mining import Group
@@ -31,7 +38,6 @@ _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # 
 """As many as there are processors for this process; results do not depend on it."""
 
 _LARGEST_LOG = 300.0
-_BEYOND = np.iinfo(np.int16).max
 _KEY_BITS = 64
 
 
@@ -179,18 +185,11 @@ class Walk:
 
         `where` has dimension, value, later dimension or −1, and its value.
         """
-        level, shape = len(node.dims), (len(where), self.depth)
-        dims, codes = np.full(shape, _BEYOND, np.int16), np.full(shape, -1, np.int32)
-        dims[:, :level], codes[:, :level] = self.order[list(node.dims)], node.codes
-        for k in range(min(2, self.depth - level)):
-            d, v = where[:, 2 * k], where[:, 2 * k + 1]
-            is_there = d >= 0
-            dims[is_there, level + k] = self.order[node.first + d[is_there]]
-            codes[is_there, level + k] = node.shape.value[d[is_there], v[is_there]]
-        order = np.argsort(dims, axis=1, kind="stable")
-        dims = np.take_along_axis(dims, order, axis=1)
-        dims[dims == _BEYOND] = -1
-        return dims, np.take_along_axis(codes, order, axis=1)
+        dims, codes = (np.array(known, np.int64) for known in (node.dims, node.codes))
+        found: tuple[Dims, Codes] = name_pairs(
+            where, dims, codes, node.first, node.shape.value, self.order, self.depth
+        )
+        return found
 
 
 def _sorted_within_days(group: Group, day: Ints) -> tuple[Ints, Ints]:
