@@ -369,6 +369,7 @@ def test_nothing_that_closed_later_is_seen(conn: Conn, fading: FadingBook) -> No
     early = edge_history.edge_history(conn, as_of)
     wear, found = half_lives.half_lives(conn, as_of), factors.factors(conn, as_of)
     conn.execute("DELETE FROM pattern_trade_events WHERE closed_at >= %s", [as_of])
+    conn.execute("DELETE FROM event_days WHERE day >= %s", [as_of.date()])
     for asset in (learning_edge_history, lesson_half_lives, learning_latent_factors):
         asset(_week(key), fading)
     assert edge_history.edge_history(conn, as_of) == early
