@@ -172,7 +172,9 @@ def category(raw: object, module: str) -> str:
 def scope(raw: Mapping[str, object]) -> dict[str, str]:
     """The normalised scope; RowError BAD_SCOPE for a value that is no text, number or boolean."""
     try:
-        found = normalise_scope({name: _plain(value) for name, value in raw.items()})
+        found = normalise_scope(
+            {name: v if type(v) is str else _plain(v) for name, v in raw.items()}
+        )
     except TypeError as error:
         raise RowError(Reason.BAD_SCOPE, str(error)) from None
     if not _is_storable("".join((*found, *found.values()))):
@@ -199,6 +201,9 @@ def utc(raw: object) -> datetime:
     Raises:
         RowError: BAD_TIMESTAMP for anything else, absent ones included.
     """
+    at = _plain_moment(raw)
+    if at is not None:
+        return at
     if is_absent(raw):
         raise RowError(Reason.BAD_TIMESTAMP, "the timestamp is missing")
     try:
@@ -209,7 +214,18 @@ def utc(raw: object) -> datetime:
 
 def optional_utc(raw: object) -> datetime | None:
     """As `utc`, None where the field is absent."""
-    return None if is_absent(raw) else utc(raw)
+    return _plain_moment(raw) or (None if is_absent(raw) else utc(raw))
+
+
+def _plain_moment(raw: object) -> datetime | None:
+    """The moment of text as programs write it, quickly; None where more must be looked at."""
+    if type(raw) is not str or raw[4:5] != "-":
+        return None
+    try:
+        at = datetime.fromisoformat(raw)
+    except ValueError:
+        return None
+    return at if at.tzinfo is UTC else None
 
 
 def _moment(raw: object) -> datetime:
@@ -271,7 +287,7 @@ def check_closed_at(at: datetime, start: datetime = START, now: datetime | None 
 def rr(raw: object) -> float:
     """The R-multiple, clipped to ±33 R; RowError BAD_RR where it is absent or not finite."""
     try:
-        value = math.nan if is_absent(raw) else _float(raw)
+        value = raw if type(raw) is float else math.nan if is_absent(raw) else _float(raw)
     except (ValueError, TypeError, OverflowError):
         raise RowError(Reason.BAD_RR, f"rr is {raw!r}, which is no number") from None
     if not math.isfinite(value):
@@ -285,6 +301,8 @@ def optional_number(raw: object) -> float | None:
     Raises:
         RowError: BAD_PAYLOAD for what is there but no number.
     """
+    if type(raw) is float:
+        return raw if math.isfinite(raw) else None
     if is_absent(raw):
         return None
     try:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import Connection, Cursor, sql
 from psycopg.rows import tuple_row
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeReading, RejectedRow
 from learning_assets.core.scope import is_known_after_entry, normalise_value
@@ -57,30 +57,36 @@ _SAFE_TIMESTAMP = (
     r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?)?$"
 )
 
+# The day alone orders the trades: taken in so, the days of the events lie side by side.
 _READ = sql.SQL("""
 WITH closings AS (
   SELECT id, {key} AS key, {version} AS version, {closed_at} AS closed_at
   FROM {table} AS s WHERE kind = 'position_closed'
 ), newest AS (
-  SELECT DISTINCT ON (coalesce('trade ' || key, 'row ' || id))
-    coalesce('trade ' || key, 'row ' || id) AS one_trade, key, id, closed_at
+  SELECT DISTINCT ON (key COLLATE "C", CASE WHEN key IS NULL THEN id END COLLATE "C")
+    key, id, CASE WHEN closed_at ~ {safe} THEN left(closed_at, 10)::date END AS day
   FROM closings
-  ORDER BY coalesce('trade ' || key, 'row ' || id), version DESC NULLS LAST, id COLLATE "C" DESC
+  ORDER BY key COLLATE "C", CASE WHEN key IS NULL THEN id END COLLATE "C",
+    version DESC NULLS LAST, id COLLATE "C" DESC
 ), chosen AS MATERIALIZED (
-  SELECT one_trade, key, id FROM newest
-  WHERE CASE WHEN closed_at ~ {safe}
-        THEN left(closed_at, 10) COLLATE "C" BETWEEN {first} AND {last} ELSE true END
+  SELECT key, id, day FROM newest WHERE day IS NULL OR day BETWEEN {first}::date AND {last}::date
 ), found AS (
-  SELECT one_trade, key, id FROM chosen
-  UNION ALL
-  SELECT chosen.one_trade, chosen.key, s.id
+  SELECT chosen.day, chosen.key, s.id, kind, {version} AS version, content, regime_context
   FROM chosen JOIN {table} AS s ON chosen.key = {key}
-  WHERE s.kind IN ('pm_action', 'decision_lowcap')
+  WHERE s.kind IN ('pm_action', 'decision_lowcap') OR s.id = chosen.id
+  UNION ALL
+  SELECT chosen.day, chosen.key, s.id, kind, {version}, content, regime_context
+  FROM chosen JOIN {table} AS s ON s.id = chosen.id WHERE chosen.key IS NULL
 )
-SELECT one_trade, key, id, kind, {version}, content::text, regime_context::text
-FROM found JOIN {table} AS s USING (id)
-ORDER BY one_trade COLLATE "C", id COLLATE "C"
+SELECT key, id, kind, version, content::text, regime_context::text FROM found
+ORDER BY day, key COLLATE "C", id COLLATE "C"
 """)
+
+# Without statistics of the expressions the planner expects one trade, or sorts all rows twice.
+_PLANNED = """
+SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off;
+SET LOCAL work_mem = '64MB'
+"""
 
 # A time that Python cannot hold (infinity, before Christ) orders nothing.
 _IN_RANGE = "CASE WHEN s.{0}::timestamptz BETWEEN '1970-01-02Z' AND '9999-01-01Z' THEN s.{0} END"
@@ -130,13 +136,17 @@ class _Row(NamedTuple):
     `regime` are the states of its regime context, not to be changed: rows share them.
     """
 
-    one_trade: str
     key: str | None
     row_id: str
     kind: str
     version: datetime | None
     content: object
     regime: Mapping[str, str]
+
+    @property
+    def trade(self) -> str | tuple[str]:
+        """What the rows of one trade have in common; a row without a trade id stands alone."""
+        return (self.row_id,) if self.key is None else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,14 +287,10 @@ class StrandsSource:
         with self._asking() as conn:
             self._check(conn)
             with conn.cursor(name="learning_strands", row_factory=tuple_row) as cursor:
-                # Without statistics the planner expects one trade and compares all with all.
-                conn.execute("SET LOCAL enable_nestloop = off")
+                conn.execute(_PLANNED)
                 cursor.execute(self._query(reader.first, reader.last))
-                rows = (
-                    _Row._make((*row[:5], _loaded(row[5]), _regime_of(row[6])))
-                    for row in _ahead(cursor)
-                )
-                for _, strands in groupby(rows, key=lambda row: row.one_trade):
+                rows = map(_row, _ahead(cursor))
+                for _, strands in groupby(rows, key=lambda row: row.trade):
                     yield from reader.trade(list(strands))
 
     def _query(self, first: date, last: date) -> sql.Composed:
@@ -333,8 +339,8 @@ class StrandsSource:
 
 
 def _row(found: tuple[Any, ...]) -> _Row:
-    *head, content, regime_context = found
-    return _Row._make((*head, _loaded(content), _regime_of(regime_context)))
+    key, row_id, kind, version, content, regime_context = found
+    return _Row(key, row_id, kind, version, _loaded(content), _regime_of(regime_context))
 
 
 def _ahead(cursor: Cursor[Any]) -> Iterator[tuple[Any, ...]]:
@@ -464,32 +470,62 @@ class _Reader:
 
     def _action(self, row: _Row, context: Mapping[str, str]) -> Action:
         content = _content(row)
-        category = content.get("action_category")
-        if row.kind == DECISION and parse.is_absent(category):
-            category = "allocation"
-        is_dm = row.kind == DECISION or str(category).strip().lower() == "allocation"
-        module, key = parse.pattern_key(content.get("pattern_key"), "dm" if is_dm else "pm")
+        said = [content.get(name) for name in _SAID_OF_ACTIONS]
+        fired = _fired(row.kind == DECISION, to_json(said, inf_nan_mode="constants"))
+        self.left_out |= fired.left_out
         # The closing row's regime is not filled in: it was unknown when the action fired.
-        scope = {
-            **row.regime,
-            **context,
-            **self._scope(content.get("scope"), "scope"),
-        }
-        return Action(row.row_id, module, key, parse.category(category, module), scope)
+        scope = {**row.regime, **context, **fired.scope}
+        return Action(row.row_id, fired.module, fired.pattern_key, fired.category, scope)
 
     def _scope(self, raw: object, name: str) -> dict[str, str]:
-        """The normalised scope, synonyms resolved, without what is only known after entry."""
-        if raw is None:
-            return {}
-        if not isinstance(raw, Mapping):
-            raise RowError(Reason.BAD_SCOPE, f"{name} is {_kind(raw)}, not an object")
-        scope = parse.scope(raw)
-        for synonym, dimension in SYNONYMS.items():
-            if synonym in scope:
-                scope.setdefault(dimension, scope.pop(synonym))
-        leaking = {dim for dim in scope if is_known_after_entry(dim)}
-        self.left_out |= leaking
-        return {d: v for d, v in scope.items() if d not in leaking} if leaking else scope
+        scope, left_out = _own_scope(raw, name)
+        self.left_out |= left_out
+        return scope
+
+
+@dataclass(frozen=True, slots=True)
+class _Fired:
+    """What an action says of itself: the pattern that fired, as what, and its own scope."""
+
+    module: str
+    pattern_key: str
+    category: str
+    scope: Mapping[str, str]
+    left_out: frozenset[str]
+
+
+_SAID_OF_ACTIONS = ("pattern_key", "action_category", "scope")
+
+
+@lru_cache(16384)
+def _fired(is_decision: bool, said: bytes) -> _Fired:
+    """What was said as JSON: many actions say the same, and JSON tells 1 from true and from "1"."""
+    raw_key, category, raw_scope = from_json(said)
+    if is_decision and parse.is_absent(category):
+        category = "allocation"
+    is_dm = is_decision or str(category).strip().lower() == "allocation"
+    module, key = parse.pattern_key(raw_key, "dm" if is_dm else "pm")
+    scope, left_out = _own_scope(raw_scope, "scope")
+    return _Fired(module, key, parse.category(category, module), scope, left_out)
+
+
+def _own_scope(raw: object, name: str) -> tuple[dict[str, str], frozenset[str]]:
+    """The normalised scope, synonyms resolved, and the names in it only known after entry.
+
+    These are left out of the scope.
+    """
+    if raw is None:
+        return {}, frozenset()
+    if not isinstance(raw, Mapping):
+        raise RowError(Reason.BAD_SCOPE, f"{name} is {_kind(raw)}, not an object")
+    scope = parse.scope(raw)
+    for synonym, dimension in SYNONYMS.items():
+        if synonym in scope:
+            scope.setdefault(dimension, scope.pop(synonym))
+    leaking = frozenset(filter(is_known_after_entry, scope))
+    if leaking:
+        scope = {d: v for d, v in scope.items() if d not in leaking}
+    return scope, leaking
 
 
 def _closed_trade(
@@ -530,7 +566,7 @@ def _embedded(trade_id: str, content: Mapping[str, Any], decisions: set[str]) ->
         name = f"{name}#{k}" if name in taken else name
         taken.add(name)
         regime = _regime_states(action.get("regime_context"))
-        rows.append(_Row("", trade_id, name, PM_ACTION, None, raw, regime))
+        rows.append(_Row(trade_id, name, PM_ACTION, None, raw, regime))
     return rows
 
 

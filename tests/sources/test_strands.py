@@ -22,7 +22,7 @@ from learning_assets.core.records import ClosedTrade, Reason, RejectedRow
 from learning_assets.errors import UserError
 from learning_assets.sources import demo
 from learning_assets.sources.demo import MarketSettings, simulate, write_strands
-from learning_assets.sources.strands import StrandsSource, _loaded, _Reader, _Row
+from learning_assets.sources.strands import StrandsSource, _loaded, _Reader, _regime_of, _Row
 from learning_assets.store.connection import Conn, connect
 from learning_assets.store.settings import Settings
 from learning_assets.store.settings import settings as book_settings
@@ -735,8 +735,8 @@ def test_no_content_makes_reading_fail(content: Any, actions: list[tuple[Any, An
 
 
 def _row(row_id: str, kind: str, content: Any, regime: Any) -> _Row:
-    loaded = (_loaded(json.dumps(value)) for value in (content, regime))
-    return _Row("trade t", "t", row_id, kind, None, *loaded)
+    loaded = _loaded(json.dumps(content)), _regime_of(json.dumps(regime))
+    return _Row("t", row_id, kind, None, *loaded)
 
 
 # ---- what changed -------------------------------------------------------------------------------
