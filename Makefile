@@ -33,10 +33,12 @@ bench: setup
 	$(PY) bench/mining.py
 
 # What `bench/mining.py` compares with, if it is there. Not locked; one of them needs a C compiler.
+# pysubgroup asks for an older numpy than ours, and runs with it: the lock has the last word.
 peers: setup
 	$(PY) -c "import tomllib; f = open('pyproject.toml', 'rb'); \
 		print('\n'.join(tomllib.load(f)['dependency-groups']['peers']))" > $(VENV)/peers.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/peers.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

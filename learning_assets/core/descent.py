@@ -22,18 +22,27 @@ import numpy as np
 nb.config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]  # set when numba is imported
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
+# For what is over before another thread would have taken its turn.
+_brief = nb.njit(cache=True, error_model="numpy")
+
 _BLOCK = 64  # trades
-_FEW = 16  # a block ends at midnight, unless it has fewer trades
+_FEW = 32  # a block of whole days has at least so many trades
 _VARIOUS = -1
 
-# Columns of a cell, one line of the cache: Σy and trades of this day; Σy² and the ranked score of
-# all days; and as integers a hash of the trades, the day, the last trade, and the actions.
-_SUM, _COUNT, _SQUARES, _SCORE, _KEY, _ON, _SEEN, _ACTIONS = range(8)
-# … of its past days: trades, c'Kc, Σ c_d·e^(R − L_d) and its reference R, x'V⁻¹1; …
-_N, _Q, _CARRY, _REFERENCE, _G = range(5)
-# … and for the clustered error, with the day sums S and counts c of the slice, Y and N of the
-# group: Σ S, Σ S·Y, Σ S·N, Σ S², Σ c·Y, Σ c·N, Σ c², Σ S·c.
-_TOTAL, _SY, _SN, _SS, _CY, _CN, _CC, _SC = range(8, 16)
+# A cell is two lines of the cache. What each trade adds to it, with the sum Y and number N of the
+# outcomes of its day: y, y², the ranked score, y·Y, y·N, Y, N, and V⁻¹1 of a trade; …
+_TOTAL, _SQUARES, _SCORE, _SY, _SN, _CY, _CN, _G = range(8)
+# … what it has of the last day seen, S and c (outcomes and trades) and S + c, and Σ e^(R − L_d) of
+# all trades with a reference R; and over the days Σ S², Σ c², Σ (S + c)² and c'Kc.
+_S, _CARRY, _SS, _CC, _ZZ, _Q, _CELL = 8, 11, 12, 13, 14, 15, 16
+# Its marks: the last day seen (the upper half) with the number of its trades, and their hash.
+_ON, _KEY, _MARKS = range(3)
+_HALF, _LOWER = 32, 2**32 - 1
+# An item is a trade, or what a block has of a value. It adds 12 numbers to those of a cell, four
+# to its last ones, and as much of four factors as was in the four before. Then come its marks.
+_ADDED, _FACTOR, _NOTED, _ITEM = 12, 16, 20, 24
+_CHUNK = 2048  # items that are made at once, at the least
+_CELLS_PER_ITEM = 4  # so that the cells are not fetched again too often
 # Columns of a day: Y, N, K_dd, K_dd·e^(L_d − R), e^(R − L_d), R, V⁻¹1 of a trade.
 _DAY_Y, _DAY_N, _OWN, _UP, _DOWN, _AT, _ONE = range(7)
 
@@ -104,7 +113,35 @@ def _distinct(t, lo, hi):
 
 
 @_jit
-def matching(t, codes, d, v):
+def new_node(t, codes, d, v, day, value, n_min):
+    """The node with value v of dimension d: trades, numbers of its later dimensions, blocks.
+
+    `value` translates the numbers of the node above. Returns the trades of its actions, their
+    numbers, where the blocks begin, what is constant in them, and `frequent` of the numbers.
+    """
+    t, codes = _matching(t, codes, d, v)
+    starts = cut(t, day)
+    constant = constants(codes, starts)
+    number, own, widths = frequent(codes, t, starts, constant, value.shape[1], n_min)
+    for j in range(own.shape[0]):
+        for k in range(own.shape[1]):
+            own[j, k] = value[d + 1 + j, own[j, k]]
+    renumber(codes, constant, number)
+    return t, codes, starts, constant, number, own, widths
+
+
+@_jit
+def known_node(t, codes, d, v, day, number):
+    """The same for numbers that are known."""
+    t, codes = _matching(t, codes, d, v)
+    starts = cut(t, day)
+    constant = constants(codes, starts)
+    renumber(codes, constant, number)
+    return t, codes, starts, constant
+
+
+@_jit
+def _matching(t, codes, d, v):
     """The actions with value v of dimension d: their trades, and their later dimensions."""
     at = np.flatnonzero(codes[d] == v)
     inside = np.empty((codes.shape[0] - d - 1, at.shape[0]), codes.dtype)
@@ -119,18 +156,17 @@ def matching(t, codes, d, v):
 def cut(t, day):
     """Where the blocks begin, and the end; no trade is in two of them.
 
-    Blocks end at midnight too, unless that makes them very short.
+    A block that begins after the first trade of a day ends with that day.
     """
     rows = t.shape[0]
     starts = np.empty(rows + 1, np.int64)
-    n = trades = 0
+    n, trades, has_begun_late = 0, 0, False
     for p in range(rows):
         if p > 0 and t[p] == t[p - 1]:
             continue
-        if p > 0 and day[t[p]] != day[t[p - 1]] and trades >= _FEW:
-            trades = 0
-        if trades in (0, _BLOCK):
-            starts[n], trades = p, 0
+        is_new_day = p == 0 or day[t[p]] != day[t[p - 1]]
+        if p == 0 or trades == _BLOCK or (is_new_day and (trades >= _FEW or has_begun_late)):
+            starts[n], trades, has_begun_late = p, 0, not is_new_day
             n += 1
         trades += 1
     starts[n] = rows
@@ -168,249 +204,470 @@ def _columns(i, widths, pairs, offset):
 
 
 @_jit
-def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of_trade, of_day,
-                  ones_total, noise, total, daily):  # fmt: skip
+def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of_trade, keys, day,
+                  of_day, across, ones_total, noise, total):  # fmt: skip
     """The slices that add one dimension to a node and, if `pairs`, those that add two.
 
-    `of_trade` (trades × 8) is what `columns_of_trades` makes. Returns for each slice (dimension,
-    value, later dimension or −1, its value), its trades and whether a simpler one has the same
-    actions, (mean, variance, difference to the complement, its clustered error, evidence,
-    information), the hash of its trades, with `daily` its trades by day, and how many rows are
-    used.
+    `of_trade` (trades × 8) and `keys` are what `columns_of_trades` makes; `across` tells whether
+    days share anything. Returns for each slice (dimension, value, later dimension or −1, its
+    value), its trades, whether a simpler one has the same actions, and the hash of its trades;
+    and of all slices their means, variances, differences to the complement, clustered errors of
+    these, evidence and information (6 × slices).
     """
-    group, n_group = _moments(of_day), of_trade.shape[0]
-    totals = _totals(t, starts, of_trade)
-    offset = np.zeros(codes.shape[0], np.int64)
-    out_i, out_f, out_k = np.empty((256, 6), np.int32), np.empty((256, 6)), np.empty(256, np.uint64)
-    days = of_day.shape[0] if daily else 0
-    out_c = np.empty((256, days), np.uint16)
+    n_dims = codes.shape[0]
+    starts, constant = _with_one_reference(t, starts, constant, day, of_day)
+    trades, masks = (t, of_trade, keys, day, of_day), _masks(across)
+    node = t, codes, starts, constant, widths, pairs, repeated
+    whole = _moments(of_day), of_trade.shape[0], ones_total, noise, total
+    begins, offset = _sizes(widths, pairs), np.zeros(n_dims, np.int64)
+    # The day from which on the reference of each dimension's cells is that of the day.
+    since = np.full(n_dims, day[t[0]])
+    least = max(_CHUNK, begins[-1] // _CELLS_PER_ITEM)
+    chunks = _chunks(starts, least)
+    most = np.diff(starts[chunks]).max()
+    room = _room(most, np.diff(chunks).max())
+    found = np.empty((256, 6), np.int32), np.empty((256, 6)), np.empty(256, np.uint64)
     used = 0
-    for i in range(codes.shape[0]):
-        if widths[i] <= 1:
-            continue
-        stride = _columns(i, widths, pairs, offset)
-        cells, past, by_day = _gathered(
-            t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset,
-            of_trade, of_day, days,
-        )  # fmt: skip
-        exact = cells.view(np.int64)
-        for k in range(stride, cells.shape[0]):
-            n = past[k, _N]
-            if n < n_min:
-                continue
-            if used == out_k.shape[0]:
-                out_i, out_f, out_k = _larger(out_i), _larger(out_f), _larger(out_k)
-                out_c = _larger(out_c)
-            if not _put(out_i[used], i, k, stride, offset, widths, pairs):
-                continue
-            first = k - k % stride
-            simpler = exact[first, _ACTIONS] if k > first else t.shape[0]
-            out_i[used, 4], out_i[used, 5] = int(n), _repeats(exact, k, first, simpler, t)
-            out_k[used] = np.uint64(exact[k, _KEY])
-            out_c[used] = by_day[k]
-            _statistics(out_f[used], n, n_group - n, cells[k], past[k], group, total)
-            out_f[used, 5] = _information(past[k], noise, ones_total)
-            if n < n_group:
-                out_f[used, 4] = cells[k, _SCORE] / np.sqrt(out_f[used, 5])
-            used += 1
-    return out_i, out_f, out_k, out_c, used
+    # Items of one chunk stay, and go into the cells of one dimension after the other; else those
+    # of all dimensions are filled from each chunk.
+    step = 1 if chunks.shape[0] == 2 else n_dims
+    for i0 in range(0, n_dims, max(step, 1)):
+        i1 = i0 + step
+        n_cells = begins[i1] - begins[i0]
+        filled = _empty(n_cells, repeated)
+        for c in range(chunks.shape[0] - 1):
+            if i0 == 0:
+                _make_items(trades, starts, chunks[c], chunks[c + 1], masks, room)
+            for i in range(i0, i1):
+                if widths[i] > 1:
+                    stride, lo = _columns(i, widths, pairs, offset), begins[i] - begins[i0]
+                    into = _part(filled, lo, begins[i + 1] - begins[i0], repeated)
+                    since[i] = _fill(node, i, stride, offset, chunks[c], chunks[c + 1], room,
+                                     masks, day, of_day, since[i], into)  # fmt: skip
+        for i in range(i0, i1):
+            stride = _columns(i, widths, pairs, offset)
+            used, found = _emit(node, i, stride, offset, begins[i] - begins[i0], filled, n_min,
+                                whole, used, found)  # fmt: skip
+    out_i, out_f, out_k = found
+    where, n, repeats = out_i[:used, :4].copy(), out_i[:used, 4].copy(), out_i[:used, 5] != 0
+    return where, n, repeats, out_k[:used].copy(), out_f[:used].T.copy()
 
 
 @_jit
-def _repeats(exact, k, first, simpler, t):
+def _emit(node, i, stride, offset, begin, filled, n_min, whole, used, found):
+    """Write down the slices of dimension i, whose cells begin at `begin`."""
+    t, codes, _, _, widths, pairs, _ = node
+    for v in range(1, widths[i]):
+        first = begin + v * stride
+        for j in range(i, codes.shape[0] if pairs else i + 1):
+            alone = j == i
+            for w in range(0 if alone else 1, 1 if alone else widths[j]):
+                k = first if alone else first + offset[j] + w
+                if _number(filled[1], k) < n_min:
+                    continue
+                if used == found[2].shape[0]:
+                    found = _larger(found[0]), _larger(found[1]), _larger(found[2])
+                out_i = found[0][used]
+                out_i[0], out_i[1], out_i[2], out_i[3] = (
+                    i,
+                    v,
+                    -1 if alone else j,
+                    -1 if alone else w,
+                )
+                out_i[5] = _repeats(filled, k, first, t.shape[0])
+                out_i[4] = _number(filled[1], k)
+                found[2][used] = _statistics(found[1][used], filled, k, whole)
+                used += 1
+    return used, found
+
+
+@_jit
+def _repeats(filled, k, first, n_rows):
     """Whether a cell has the actions of the node, of its first value, or that has the node's."""
-    return exact[k, _ACTIONS] == simpler or exact[first, _ACTIONS] == t.shape[0]
+    _, marks, actions, _ = filled
+    if actions.shape[0] > 0:
+        mine, simpler = actions[k], actions[first]
+    else:
+        mine, simpler = _number(marks, k), _number(marks, first)
+    return mine == n_rows or (k != first and (mine == simpler or simpler == n_rows))
 
 
 @_jit
-def _totals(t, starts, of_trade):
-    """What each block holds, its distinct trades added up; day −1 for several."""
-    out = np.zeros((starts.shape[0] - 1, 8))
-    exact, more = out.view(np.int64), of_trade.view(np.int64)
-    for b in range(out.shape[0]):
-        first, last = t[starts[b]], t[starts[b + 1] - 1]
-        exact[b, _ON] = more[first, _ON] if more[first, _ON] == more[last, _ON] else -1
-        exact[b, _ACTIONS] = starts[b + 1] - starts[b]
+def _number(marks, k):
+    """How many trades a cell has."""
+    return marks[k * _MARKS + _ON] & _LOWER
+
+
+@_jit
+def _with_one_reference(t, starts, constant, day, of_day):
+    """The blocks, those in which the reference of the days changes cut there."""
+    more = 0
+    for b in range(starts.shape[0] - 1):
+        more += _at(t, starts[b], day, of_day) != _at(t, starts[b + 1] - 1, day, of_day)
+    if more == 0:
+        return starts, constant
+    cuts, of_block = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
+    for b in range(starts.shape[0] - 1):
+        for p in range(starts[b], starts[b + 1]):
+            if p == starts[b] or _at(t, p, day, of_day) != _at(t, p - 1, day, of_day):
+                cuts.append(p)
+                of_block.append(b)
+    cuts.append(starts[-1])
+    return np.array(cuts), constant[:, np.array(of_block)].copy()
+
+
+@_jit
+def _at(t, p, day, of_day):
+    return of_day[day[t[p]], _AT]
+
+
+@_jit
+def _nothing(n_cells):
+    """Empty cells, and their marks."""
+    cells, marks = _aligned(n_cells * _CELL), np.zeros(n_cells * _MARKS, np.int64)
+    _forget(marks)
+    return cells, marks
+
+
+@_jit
+def _forget(marks):
+    for k in range(0, marks.shape[0], _MARKS):
+        marks[k + _ON], marks[k + _KEY] = -1 << _HALF, 0
+
+
+@_jit
+def _empty(n_cells, repeated):
+    """Empty cells with their marks and, where trades have several, actions and last trade."""
+    cells, marks = _nothing(n_cells)
+    more = n_cells * repeated
+    return cells, marks, np.zeros(more, np.int64), np.full(more, -1)
+
+
+@_jit
+def _part(filled, lo, hi, repeated):
+    """Some of the cells."""
+    cells, marks, actions, seen = filled
+    a, b = lo * repeated, hi * repeated
+    return (
+        cells[lo * _CELL : hi * _CELL], marks[lo * _MARKS : hi * _MARKS], actions[a:b], seen[a:b]
+    )  # fmt: skip
+
+
+@_jit
+def _chunks(starts, least):
+    """At which blocks the chunks begin, and the end."""
+    out, n = np.zeros(starts.shape[0], np.int64), 1
+    for b in range(1, starts.shape[0]):
+        if starts[b] - starts[out[n - 1]] >= least or b == starts.shape[0] - 1:
+            out[n] = b
+            n += 1
+    return out[:n].copy()
+
+
+@_jit
+def _room(n_items, n_blocks):
+    """For items and for blocks as items, both as numbers and as integers."""
+    items, blocks = _aligned(n_items * _ITEM), _aligned(n_blocks * _ITEM)
+    return items, items.view(np.int64), blocks, blocks.view(np.int64)
+
+
+@_jit
+def _aligned(n):
+    """Zeros that begin with a line of the cache."""
+    room = np.zeros(n + 8)
+    skip = (-room.ctypes.data // 8) % 8
+    return room[skip : skip + n]
+
+
+@_jit
+def _masks(across):
+    """What is left of the last day when a new one begins, and on the same day."""
+    masks = _aligned(8)
+    masks[3], masks[4:] = across, 1.0
+    return masks
+
+
+@_jit
+def _make_items(trades, starts, first, last, masks, room):
+    """Make items of the trades of the actions of the blocks first … last, and of the blocks."""
+    t, of_trade, keys, day, of_day = trades
+    items, exact, blocks, exact_blocks = room
+    for p in range(starts[first], starts[last]):
+        r, at = t[p], (p - starts[first]) * _ITEM
+        d, y = day[r], of_trade[r, _TOTAL]
+        for c in range(8):
+            items[at + c] = of_trade[r, c]
+        own, down, up = of_day[d, _OWN], of_day[d, _DOWN], of_day[d, _UP]
+        _put(items, at + _S, y, 1.0, y + 1.0, down)
+        _put(items, at + _ADDED, y * y, 1.0, (y + 1.0) * (y + 1.0), own)
+        _put(items, at + _FACTOR, 2.0 * y, 2.0, 2.0 * (y + 1.0), 2.0 * up)
+        exact[at + _NOTED + _ON], exact[at + _NOTED + _KEY] = (d << _HALF) + 1, keys[r]
+    cells, marks = _nothing(1)
+    for b in range(first, last):
+        cells[:], ups = 0.0, 0.0
+        _forget(marks)
         for p in range(starts[b], starts[b + 1]):
             if p == starts[b] or t[p] != t[p - 1]:
-                _add4(out, b, of_trade, t[p])
-                exact[b, _KEY] += more[t[p], _KEY]
-    return out
+                e = p - starts[first]
+                _add_item(items, exact, e, masks, cells, marks, 0)
+                ups += items[e * _ITEM + _FACTOR + 3]
+        _as_item(cells, marks, 0, ups, blocks, exact_blocks, b - first)
 
 
 @_jit
-def _gathered(t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset,
-              of_trade, of_day, days):  # fmt: skip
-    """What the cells of dimension i hold: today and in all, past days, and trades by day."""
-    n_cells = widths[i] * stride
-    cells, past, block = np.zeros((n_cells, 8)), np.zeros((n_cells, 16)), np.zeros((widths[i], 8))
-    exact, counts, more = cells.view(np.int64), block.view(np.int64), of_trade.view(np.int64)
-    exact[:, _ON : _SEEN + 1] = -1
-    counts[:, _SEEN] = -1
-    by_day = np.zeros((n_cells, days), np.uint16)
-    date, there = totals.view(np.int64)[:, _ON], np.empty(widths[i], np.uint64)
-    state = cells, exact, past, by_day
-    for b in range(starts.shape[0] - 1):
-        v, lo, hi, today = constant[i, b], starts[b], starts[b + 1], date[b]
+def _put(x, k, a, b, c, d):
+    x[k], x[k + 1], x[k + 2], x[k + 3] = a, b, c, d
+
+
+@_jit
+def _as_item(cells, marks, k, ups, items, exact, v):
+    """Make an item of a cell that began empty with a block."""
+    at, to = k * _CELL, v * _ITEM
+    for c in range(_CELL):
+        items[to + c] = cells[at + c]
+    for c in range(3):
+        items[to + _FACTOR + c] = 2.0 * cells[at + _S + c]
+    items[to + _FACTOR + 3] = ups
+    exact[to + _NOTED + _ON], exact[to + _NOTED + _KEY] = marks[k * _MARKS], marks[k * _MARKS + 1]
+
+
+@_jit
+def _sizes(widths, pairs):
+    """Where the cells of each dimension begin, and how many there are."""
+    begins, offset = np.zeros(widths.shape[0] + 1, np.int64), np.zeros(widths.shape[0], np.int64)
+    for i in range(widths.shape[0]):
+        stride = _columns(i, widths, pairs, offset)
+        begins[i + 1] = begins[i] + (widths[i] * stride if widths[i] > 1 else 0)
+    return begins
+
+
+@_jit
+def _fill(node, i, stride, offset, first, last, room, masks, day, of_day, since, into):
+    """Add the blocks first … last to the cells of dimension i; returns the last of their days.
+
+    `since` is the last day of what was there before.
+    """
+    t, codes, starts, constant, widths, _, repeated = node
+    blocks, parts = room[2], _aligned(widths[i] * _ITEM)
+    split = _empty(widths[i], True)
+    parts, ups = (parts, parts.view(np.int64)), np.zeros(widths[i])
+    there = np.empty(widths[i], np.uint64)
+    base = np.empty(np.diff(starts[first : last + 1]).max(), np.uint64)
+    for b in range(first, last):
+        v, lo, hi = constant[i, b], starts[b], starts[b + 1]
+        today = day[t[lo]]
+        if of_day[today, _AT] != of_day[since, _AT]:
+            into[0][_CARRY::_CELL] *= np.exp(of_day[today, _AT] - of_day[since, _AT])
+        since = today
         if v == 0:
             continue
-        n_there = 0
-        if today < 0:
-            _add_rows(state, codes[i], codes[i], 0, t, lo, hi, stride, 0, repeated, of_trade, more,
-                      of_day)  # fmt: skip
-        elif v > 0:
-            block[v] = totals[b]
-            there[0] = v
-            n_there = 1
+        skip, n_there = lo - starts[first], 1
+        if v > 0:
+            for e in range(_ITEM):
+                parts[0][v * _ITEM + e] = blocks[(b - first) * _ITEM + e]
+            split[2][v], there[0] = hi - lo, v
         else:
-            n_there = _add_up(block, counts, codes[i], t, lo, hi, repeated, of_trade, more, there)
-        _add_block(state, block, counts, there, n_there, stride, 0, today, of_day)
-        for j in range(i + 1, codes.shape[0] if pairs else 0):
-            c, begin = constant[j, b], offset[j]
-            if widths[j] <= 1 or c == 0:
-                continue
-            if c > 0 and today >= 0:
-                _add_block(state, block, counts, there, n_there, stride, begin + c, today, of_day)
-            else:
-                _add_rows(state, codes[i], codes[j], 1, t, lo, hi, stride, begin, repeated,
-                          of_trade, more, of_day)  # fmt: skip
-        _clear(block, counts, there, n_there)
-    _end_last_day(state, of_day)
-    return cells, past, by_day
+            n_there = _split_up(room, skip, codes[i, lo:hi], t[lo:hi], repeated, masks, split, ups,
+                                parts, there)  # fmt: skip
+        for p in range(hi - lo):
+            base[p] = np.uint64(codes[i, lo + p]) * np.uint64(stride)
+        _add_parts(parts, there[:n_there], stride, 0, masks, split[2], repeated, into)
+        _add_pairs(node, i, b, stride, offset, room, skip, base, parts, there[:n_there], split[2],
+                   masks, into)  # fmt: skip
+    return since
 
 
 @_jit
-def _end_last_day(state, of_day):
-    cells, exact, past, by_day = state
-    for k in range(cells.shape[0]):
-        if exact[k, _ON] >= 0:
-            if by_day.shape[1] > 0:
-                by_day[k, exact[k, _ON]] = cells[k, _COUNT]
-            _end_day(cells[k], of_day[exact[k, _ON]], past[k])
-
-
-@_jit
-def _add_up(block, counts, codes_i, t, lo, hi, repeated, of_trade, more, there):
-    """The actions of a block by value; returns how many values are there."""
-    n_there = 0
-    for p in range(lo, hi):
+def _split_up(room, skip, codes_i, t, repeated, masks, split, ups, parts, there):
+    """Make items of what a block has of each value; returns how many values are there."""
+    items, exact, _, _ = room
+    cells, marks, actions, seen = split
+    cells[:], actions[:], ups[:], n_there = 0.0, 0, 0.0, 0
+    _forget(marks)
+    for p in range(t.shape[0]):
         v = np.uint64(codes_i[p])
-        if v == 0:
-            continue
-        if counts[v, _ACTIONS] == 0:
+        actions[v] += 1
+        if repeated:
+            if seen[v] == t[p]:
+                continue
+            seen[v] = t[p]
+        _add_item(items, exact, skip + p, masks, cells, marks, v)
+        ups[v] += items[(skip + p) * _ITEM + _FACTOR + 3]
+    for v in range(1, ups.shape[0]):
+        if actions[v] > 0:
+            _as_item(cells, marks, v, ups[v], parts[0], parts[1], v)
             there[n_there] = v
             n_there += 1
-        counts[v, _ACTIONS] += 1
-        if repeated:
-            if counts[v, _SEEN] == t[p]:
-                continue
-            counts[v, _SEEN] = t[p]
-        _add4(block, v, of_trade, t[p])
-        counts[v, _KEY] += more[t[p], _KEY]
     return n_there
 
 
 @_jit
-def _clear(block, counts, there, n_there):
-    for e in range(n_there):
-        v = there[e]
-        block[v, 0], block[v, 1], block[v, 2], block[v, 3] = 0.0, 0.0, 0.0, 0.0
-        counts[v, _KEY] = 0
-        counts[v, _ACTIONS] = 0
-
-
-@_jit
-def _add_block(state, block, counts, there, n_there, stride, within, date, of_day):
-    """Add the distinct trades of a block, all of one day and new to their cells."""
-    cells, exact, past, by_day = state
-    for e in range(n_there):
-        v = there[e]
-        k = v * stride + within
-        if exact[k, _ON] != date:
-            if exact[k, _ON] >= 0:
-                if by_day.shape[1] > 0:
-                    by_day[k, exact[k, _ON]] = cells[k, _COUNT]
-                _end_day(cells[k], of_day[exact[k, _ON]], past[k])
-            exact[k, _ON] = date
-        _add4(cells, k, block, v)
-        exact[k, _KEY] += counts[v, _KEY]
-        exact[k, _ACTIONS] += counts[v, _ACTIONS]
-
-
-@_jit
-def _add_rows(state, codes_i, codes_j, weight, t, lo, hi, stride, begin, repeated, of_trade, more,
-              of_day):  # fmt: skip
-    """Add actions to their cells, and their trades where the cell has not seen them.
-
-    The cell is that of a value of dimension i, or with `weight` 1 of one of j too.
-    """
-    cells, exact, past, by_day = state
-    for p in range(lo, hi):
-        v = np.uint64(codes_i[p])
-        if v == 0:
+def _add_pairs(node, i, b, stride, offset, room, skip, base, parts, there, acted, masks, into):
+    """Add a block to the cells of dimension i with a later one."""
+    t, codes, starts, constant, widths, pairs, repeated = node
+    lo, hi = starts[b], starts[b + 1]
+    waiting = -1  # a dimension that is gone through together with the next
+    for j in range(i + 1, codes.shape[0] if pairs else 0):
+        value = constant[j, b]
+        if widths[j] <= 1 or value == 0:
             continue
-        k = v * np.uint64(stride) + np.uint64(begin + weight * codes_j[p])
-        exact[k, _ACTIONS] += 1
+        if value > 0:
+            _add_parts(parts, there, stride, offset[j] + value, masks, acted, repeated, into)
+        elif repeated:
+            _add_actions(room, skip, t[lo:hi], base, codes[j, lo:hi], offset[j], masks, into)
+        elif waiting < 0:
+            waiting = j
+        else:
+            _add_rows(room, skip, base, codes[waiting, lo:hi], offset[waiting], codes[j, lo:hi],
+                      offset[j], True, masks, into)  # fmt: skip
+            waiting = -1
+    if waiting >= 0:
+        row, begin = codes[waiting, lo:hi], offset[waiting]
+        _add_rows(room, skip, base, row, begin, row, begin, False, masks, into)
+
+
+@_jit
+def _add_parts(parts, there, stride, within, masks, acted, repeated, into):
+    """Add what a block has of each value to a cell of it."""
+    items, exact = parts
+    cells, marks, actions, _ = into
+    for e in range(there.shape[0]):
+        v = there[e]
+        k = v * np.uint64(stride) + np.uint64(within)
+        _add_item(items, exact, v, masks, cells, marks, k)
         if repeated:
-            if exact[k, _SEEN] == t[p]:
-                continue
-            exact[k, _SEEN] = t[p]
-        if exact[k, _ON] != more[t[p], _ON]:
-            if exact[k, _ON] >= 0:
-                if by_day.shape[1] > 0:
-                    by_day[k, exact[k, _ON]] = cells[k, _COUNT]
-                _end_day(cells[k], of_day[exact[k, _ON]], past[k])
-            exact[k, _ON] = more[t[p], _ON]
-        _add4(cells, k, of_trade, t[p])
-        exact[k, _KEY] += more[t[p], _KEY]
+            actions[k] += acted[v]
 
 
 @_jit
-def _end_day(cell, of_day, past):
-    """Add what a cell counted today to its past."""
-    s, c = cell[_SUM], cell[_COUNT]
-    if past[_REFERENCE] != of_day[_AT]:
-        past[_CARRY] *= np.exp(of_day[_AT] - past[_REFERENCE])
-        past[_REFERENCE] = of_day[_AT]
-    past[_Q] += c * (of_day[_OWN] * c + 2.0 * of_day[_UP] * past[_CARRY])
-    past[_CARRY] += c * of_day[_DOWN]
-    past[_G] += c * of_day[_ONE]
-    past[_N] += c
-    y, n = of_day[_DAY_Y], of_day[_DAY_N]
-    past[_TOTAL] += s
-    past[_SY] += s * y
-    past[_SN] += s * n
-    past[_SS] += s * s
-    past[_CY] += c * y
-    past[_CN] += c * n
-    past[_CC] += c * c
-    past[_SC] += s * c
-    cell[_SUM] = 0.0
-    cell[_COUNT] = 0.0
+def _add_actions(room, skip, t, base, row, begin, masks, into):
+    """Add actions to their cells, and their trades where the cell has not seen them."""
+    items, exact, _, _ = room
+    cells, marks, actions, seen = into
+    for p in range(row.shape[0]):
+        k = base[p] + np.uint64(begin) + np.uint64(row[p])
+        actions[k] += 1
+        if seen[k] != t[p]:
+            seen[k] = t[p]
+            _add_item(items, exact, skip + p, masks, cells, marks, k)
 
 
 @_jit
-def _information(past, noise, ones_total):
-    """x'V⁻¹x beside the intercept."""
-    return (past[_N] - past[_Q]) / noise - past[_G] * past[_G] / ones_total
+def _add_rows(room, skip, base, row, begin, other, also, both, masks, into):
+    """Add trades of one action each to their cells of one later dimension, or of two."""
+    items, exact, _, _ = room
+    cells, marks, _, _ = into
+    if both:
+        for p in range(row.shape[0]):
+            k = base[p] + np.uint64(begin) + np.uint64(row[p])
+            h = base[p] + np.uint64(also) + np.uint64(other[p])
+            _add_twice(items, exact, skip + p, masks, cells, marks, k, h)
+    else:
+        for p in range(row.shape[0]):
+            k = base[p] + np.uint64(begin) + np.uint64(row[p])
+            _add_item(items, exact, skip + p, masks, cells, marks, k)
 
 
 @_jit
-def _put(out, i, k, stride, offset, widths, pairs):
-    """Write which slice cell k of dimension i is; false for a cell of absent values."""
-    out[0], out[1], out[2], out[3] = i, k // stride, -1, -1
-    within = k % stride
-    if within == 0:
-        return True
-    for j in range(i + 1, widths.shape[0]):
-        w = within - offset[j]
-        if 0 <= w < (widths[j] if pairs else 1):
-            out[2], out[3] = j, w
-            return w > 0
-    return False
+def _add_item(items, exact, e, masks, cells, marks, k):
+    """Add item e to cell k, which has no later trade.
+
+    A block of several days begins a new one: then no cell has trades of its first day. There are
+    no branches, which would often be foreseen wrongly, and eight or four numbers are one vector:
+    loads come before stores.
+    """
+    x, to = np.uint64(e) * np.uint64(_ITEM), np.uint64(k) * np.uint64(_CELL)
+    of, on = x + np.uint64(_NOTED), np.uint64(k) * np.uint64(_MARKS)
+    before, more = marks[on], exact[of]
+    m = np.uint64(before >> _HALF == more >> _HALF) * np.uint64(4)
+    marks[on] = (before & _LOWER) + more
+    marks[on + np.uint64(_KEY)] += exact[of + np.uint64(_KEY)]
+    a0, a1, a2, a3 = _four(cells, to)
+    a4, a5, a6, a7 = _four(cells, to + np.uint64(4))
+    b0, b1, b2, b3 = _four(items, x)
+    b4, b5, b6, b7 = _four(items, x + np.uint64(4))
+    _put_four(cells, to, a0 + b0, a1 + b1, a2 + b2, a3 + b3)
+    _put_four(cells, to + np.uint64(4), a4 + b4, a5 + b5, a6 + b6, a7 + b7)
+    s0, s1, s2, s3 = _four(cells, to + np.uint64(_S))
+    m0, m1, m2, m3 = _four(masks, m)
+    d0, d1, d2, d3 = _four(items, x + np.uint64(_S))
+    f0, f1, f2, f3 = _four(items, x + np.uint64(_FACTOR))
+    w0, w1, w2, w3 = _four(cells, to + np.uint64(_SS))
+    e0, e1, e2, e3 = _four(items, x + np.uint64(_ADDED))
+    s0, s1, s2, s3 = s0 * m0, s1 * m1, s2 * m2, s3 * m3
+    w0, w1, w2, w3 = (
+        w0 + (e0 + s0 * f0),
+        w1 + (e1 + s1 * f1),
+        w2 + (e2 + s2 * f2),
+        w3 + (e3 + s3 * f3),
+    )
+    _put_four(cells, to + np.uint64(_S), s0 + d0, s1 + d1, s2 + d2, s3 + d3)
+    _put_four(cells, to + np.uint64(_SS), w0, w1, w2, w3)
 
 
 @_jit
+def _add_twice(items, exact, e, masks, cells, marks, k, h):
+    """Add item e to two cells: the same, but it is read once and neither waits for the other."""
+    x, half = np.uint64(e) * np.uint64(_ITEM), np.uint64(4)
+    a, b = np.uint64(k) * np.uint64(_CELL), np.uint64(h) * np.uint64(_CELL)
+    more, key = exact[x + np.uint64(_NOTED)], exact[x + np.uint64(_NOTED + _KEY)]
+    on, at = np.uint64(k) * np.uint64(_MARKS), np.uint64(h) * np.uint64(_MARKS)
+    m = np.uint64(marks[on] >> _HALF == more >> _HALF) * half
+    n = np.uint64(marks[at] >> _HALF == more >> _HALF) * half
+    marks[on] = (marks[on] & _LOWER) + more
+    marks[at] = (marks[at] & _LOWER) + more
+    marks[on + np.uint64(_KEY)] += key
+    marks[at + np.uint64(_KEY)] += key
+    l0, l1, l2, l3 = _four(items, x)
+    l4, l5, l6, l7 = _four(items, x + half)
+    d0, d1, d2, d3 = _four(items, x + np.uint64(_S))
+    e0, e1, e2, e3 = _four(items, x + np.uint64(_ADDED))
+    f0, f1, f2, f3 = _four(items, x + np.uint64(_FACTOR))
+    a0, a1, a2, a3 = _four(cells, a)
+    a4, a5, a6, a7 = _four(cells, a + half)
+    s0, s1, s2, s3 = _four(cells, a + np.uint64(_S))
+    v0, v1, v2, v3 = _four(cells, a + np.uint64(_SS))
+    b0, b1, b2, b3 = _four(cells, b)
+    b4, b5, b6, b7 = _four(cells, b + half)
+    t0, t1, t2, t3 = _four(cells, b + np.uint64(_S))
+    w0, w1, w2, w3 = _four(cells, b + np.uint64(_SS))
+    m0, m1, m2, m3 = _four(masks, m)
+    n0, n1, n2, n3 = _four(masks, n)
+    s0, s1, s2, s3 = s0 * m0, s1 * m1, s2 * m2, s3 * m3
+    t0, t1, t2, t3 = t0 * n0, t1 * n1, t2 * n2, t3 * n3
+    v0, v1, v2, v3 = (
+        v0 + (e0 + s0 * f0),
+        v1 + (e1 + s1 * f1),
+        v2 + (e2 + s2 * f2),
+        v3 + (e3 + s3 * f3),
+    )
+    w0, w1, w2, w3 = (
+        w0 + (e0 + t0 * f0),
+        w1 + (e1 + t1 * f1),
+        w2 + (e2 + t2 * f2),
+        w3 + (e3 + t3 * f3),
+    )
+    _put_four(cells, a, a0 + l0, a1 + l1, a2 + l2, a3 + l3)
+    _put_four(cells, a + half, a4 + l4, a5 + l5, a6 + l6, a7 + l7)
+    _put_four(cells, a + np.uint64(_S), s0 + d0, s1 + d1, s2 + d2, s3 + d3)
+    _put_four(cells, a + np.uint64(_SS), v0, v1, v2, v3)
+    _put_four(cells, b, b0 + l0, b1 + l1, b2 + l2, b3 + l3)
+    _put_four(cells, b + half, b4 + l4, b5 + l5, b6 + l6, b7 + l7)
+    _put_four(cells, b + np.uint64(_S), t0 + d0, t1 + d1, t2 + d2, t3 + d3)
+    _put_four(cells, b + np.uint64(_SS), w0, w1, w2, w3)
+
+
+@_jit
+def _four(x, r):
+    return x[r], x[r + np.uint64(1)], x[r + np.uint64(2)], x[r + np.uint64(3)]
+
+
+@_jit
+def _put_four(x, r, a, b, c, d):
+    x[r], x[r + np.uint64(1)], x[r + np.uint64(2)], x[r + np.uint64(3)] = a, b, c, d
+
+
+@_brief
 def name_pairs(where, dims, codes, first, value, order, depth):
     """Dimensions (as `order` translates them, ascending) and codes of the slices of a node.
 
@@ -439,17 +696,6 @@ def name_pairs(where, dims, codes, first, value, order, depth):
 
 
 @_jit
-def _add4(to, k, x, r):
-    """to[k] += x[r], all loads before the stores: one vector operation."""
-    a0, a1, a2, a3 = to[k, 0], to[k, 1], to[k, 2], to[k, 3]
-    b0, b1, b2, b3 = x[r, 0], x[r, 1], x[r, 2], x[r, 3]
-    to[k, 0] = a0 + b0
-    to[k, 1] = a1 + b1
-    to[k, 2] = a2 + b2
-    to[k, 3] = a3 + b3
-
-
-@_jit
 def _moments(of_day):
     """Σ Y², Σ Y·N and Σ N² over the days of the group."""
     y, n = of_day[:, _DAY_Y], of_day[:, _DAY_N]
@@ -463,21 +709,30 @@ def _larger(rows):
 
 
 @_jit
-def _statistics(out, n, m, cell, days, group, total):
-    """Mean, variance, difference to the complement, its clustered error; NaN for the evidence."""
-    s = days[_TOTAL]
+def _statistics(out, filled, k, whole):
+    """Mean, variance, difference to the complement, its clustered error, evidence, information.
+
+    NaN where there is no complement. Returns the hash of the trades.
+    """
+    group, n_group, ones_total, noise, total = whole
+    cell, n = filled[0][k * _CELL : (k + 1) * _CELL], _number(filled[1], k)
+    m, s = n_group - n, cell[_TOTAL]
     mean = s / n
+    information = (n - cell[_Q]) / noise - cell[_G] * cell[_G] / ones_total  # x'V⁻¹x
     out[0] = mean
     out[1] = max(0.0, (cell[_SQUARES] - n * mean * mean) / (n - 1))
     out[2:5] = np.nan
+    out[5] = information
     if m > 0:
         mean_out = (total - s) / m
         out[2] = mean - mean_out
-        out[3] = np.sqrt(max(0.0, _clustered_variance(n, m, mean, mean_out, days, group)))
+        out[3] = np.sqrt(max(0.0, _clustered_variance(n, m, mean, mean_out, cell, group)))
+        out[4] = cell[_SCORE] / np.sqrt(information)
+    return np.uint64(filled[1][k * _MARKS + _KEY])
 
 
 @_jit
-def _clustered_variance(n, m, mean_in, mean_out, days, group):
+def _clustered_variance(n, m, mean_in, mean_out, cell, group):
     """Variance of slice minus complement from its influence function, summed by day.
 
     The influence of a day is a·S − b·c − (Y − N·mean_out)/m with a = 1/n + 1/m and
@@ -487,8 +742,9 @@ def _clustered_variance(n, m, mean_in, mean_out, days, group):
     b = mean_in / n + mean_out / m
     u = mean_out
     yy, yn, nn = group
-    inside = a * a * days[_SS] - 2.0 * a * b * days[_SC] + b * b * days[_CC]
-    cross = a * (days[_SY] - u * days[_SN]) - b * (days[_CY] - u * days[_CN])
+    ss, cc = cell[_SS], cell[_CC]
+    inside = a * a * ss - a * b * (cell[_ZZ] - ss - cc) + b * b * cc
+    cross = a * (cell[_SY] - u * cell[_SN]) - b * (cell[_CY] - u * cell[_CN])
     return inside - 2.0 * cross / m + (yy - 2.0 * u * yn + u * u * nn) / (m * m)
 
 
@@ -506,13 +762,9 @@ def sum_node(t, codes, starts, constant, widths, pairs, repeated, where, y):
     offset = np.zeros(codes.shape[0], np.int64)
     first = 0
     while first < where.shape[0]:
-        i, end = where[first, 0], first
+        i = where[first, 0]
         stride = _columns(i, widths, pairs, offset)
-        slot = np.zeros(widths[i] * stride, np.int32)
-        while end < where.shape[0] and where[end, 0] == i:
-            within = offset[where[end, 2]] + where[end, 3] if where[end, 2] >= 0 else 0
-            slot[where[end, 1] * stride + within] = end - first + 1
-            end += 1
+        slot, end = _slots(where, first, widths[i] * stride, stride, offset)
         # The row before those of the dimension takes what is of no use, and is then put right.
         used = out[first].copy()
         _sum(t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset, slot,
@@ -520,6 +772,78 @@ def sum_node(t, codes, starts, constant, widths, pairs, repeated, where, y):
         out[first] = used
         first = end
     return out[1:]
+
+
+@_jit
+def count_node(t, codes, starts, constant, widths, pairs, repeated, where, day, days):
+    """How many distinct trades slices have on each day (slices × days); see `sum_node`."""
+    out = np.zeros((where.shape[0] + 1, days), np.uint16)
+    offset = np.zeros(codes.shape[0], np.int64)
+    first = 0
+    while first < where.shape[0]:
+        i = where[first, 0]
+        stride = _columns(i, widths, pairs, offset)
+        slot, end = _slots(where, first, widths[i] * stride, stride, offset)
+        used = out[first].copy()
+        _count_days(t, codes, starts, constant, widths, pairs, repeated, i, stride, offset, slot,
+                    day, out[first : end + 1])  # fmt: skip
+        out[first] = used
+        first = end
+    return out[1:]
+
+
+@_jit
+def _slots(where, first, n_cells, stride, offset):
+    """The rows of the cells of a dimension, from 1 (0 for cells of no use), and where they end."""
+    slot, end = np.zeros(n_cells, np.int32), first
+    while end < where.shape[0] and where[end, 0] == where[first, 0]:
+        within = offset[where[end, 2]] + where[end, 3] if where[end, 2] >= 0 else 0
+        slot[where[end, 1] * stride + within] = end - first + 1
+        end += 1
+    return slot, end
+
+
+@_jit
+def _count_days(t, codes, starts, constant, widths, pairs, repeated, i, stride, offset, slot, day,
+                out):  # fmt: skip
+    """Count in the rows of `out` the trades that the cells of dimension i, by their `slot`, have.
+
+    A block of one day that has one value of the later dimension is counted once by value.
+    """
+    n, last = np.zeros(widths[i], np.int64), np.full(widths[i], -1)
+    seen = np.full(out.shape[0] if repeated else 0, -1)
+    for b in range(starts.shape[0] - 1):
+        lo, hi = starts[b], starts[b + 1]
+        if constant[i, b] == 0:
+            continue
+        today, one_day = day[t[lo]], day[t[lo]] == day[t[hi - 1]]
+        n[:] = 0
+        for p in range(lo, hi):
+            n[codes[i, p]] += last[codes[i, p]] != t[p]
+            last[codes[i, p]] = t[p]
+        for j in range(i, codes.shape[0] if pairs else i + 1):
+            value, begin = (0, 0) if j == i else (constant[j, b], offset[j])
+            if j > i and (widths[j] <= 1 or value == 0):
+                continue
+            if value >= 0 and one_day:
+                for v in range(1, widths[i]):
+                    out[slot[v * stride + begin + value], today] += n[v]
+            else:
+                _count_rows(t, codes[i], codes[j], lo, hi, stride, begin, value, repeated, slot,
+                            seen, day, out)  # fmt: skip
+
+
+@_jit
+def _count_rows(t, codes_i, codes_j, lo, hi, stride, begin, value, repeated, slot, seen, day, out):
+    """Count the trades of a block, each on its day; the later dimension may have one value."""
+    for p in range(lo, hi):
+        within = begin + (codes_j[p] if value < 0 else value)
+        e = slot[np.uint64(codes_i[p]) * np.uint64(stride) + np.uint64(within)]
+        if repeated:
+            if seen[e] == t[p]:
+                continue
+            seen[e] = t[p]
+        out[e, day[t[p]]] += 1
 
 
 @_jit
@@ -618,7 +942,7 @@ def _add(to, x):
 
 
 @_jit
-def weigh_days(by_day, of_day):
+def weigh_days(by_day, of_day, across):
     """c'Kc and 1'V⁻¹x of slices from their trades by day: see `dayshock`."""
     q, g = np.zeros(by_day.shape[0]), np.zeros(by_day.shape[0])
     for s in range(by_day.shape[0]):
@@ -631,7 +955,7 @@ def weigh_days(by_day, of_day):
                 carry *= np.exp(of_day[d, _AT] - reference)
                 reference = of_day[d, _AT]
             q[s] += c * (of_day[d, _OWN] * c + 2.0 * of_day[d, _UP] * carry)
-            carry += c * of_day[d, _DOWN]
+            carry += across * c * of_day[d, _DOWN]
             g[s] += c * of_day[d, _ONE]
     return q, g
 
@@ -652,20 +976,20 @@ def take_maxima(sums, information, level, score):
 
 
 @_jit
-def columns_of_trades(y, ranked, day):
-    """What `describe_node` needs of each trade, laid out as in a cell.
+def columns_of_trades(y, ranked, day, of_day):
+    """What each trade adds to a cell (see the columns there), and the hash of each trade.
 
     `ranked` is V⁻¹ times the centred outcome that is ranked. The hash is a fixed 64-bit random
     number (splitmix64); sums of them identify sets of trades.
     """
-    out = np.zeros((y.shape[0], 8))
-    exact = out.view(np.int64)
+    out, keys = np.empty((y.shape[0], 8)), np.empty(y.shape[0], np.int64)
     for i in range(out.shape[0]):
-        out[i, _SUM], out[i, _COUNT] = y[i], 1.0
-        out[i, _SQUARES], out[i, _SCORE] = y[i] * y[i], ranked[i]
-        exact[i, _ON] = day[i]
+        on = of_day[day[i]]
+        out[i, _TOTAL], out[i, _SQUARES], out[i, _SCORE] = y[i], y[i] * y[i], ranked[i]
+        out[i, _SY], out[i, _SN] = y[i] * on[_DAY_Y], y[i] * on[_DAY_N]
+        out[i, _CY], out[i, _CN], out[i, _G] = on[_DAY_Y], on[_DAY_N], on[_ONE]
         z = np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        exact[i, _KEY] = np.int64(z ^ (z >> np.uint64(31)))
-    return out
+        keys[i] = np.int64(z ^ (z >> np.uint64(31)))
+    return out, keys

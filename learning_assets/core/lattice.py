@@ -170,14 +170,15 @@ class Weighted:
             return cls(lattice, nothing, np.empty(0), np.empty(0))
         w = whiten(group.day, shock)
         if lattice.has_days:
-            q, g = weigh_days(lattice.by_day, ShockArrays.of(w, np.zeros(group.n_trades)).of_day)
+            x = ShockArrays.of(w, np.zeros(group.n_trades))
+            q, g = weigh_days(lattice.by_day, x.of_day, x.across)
             information = (lattice.table.n - q) / w.noise_variance - g * g / w.ones_total
             return cls(lattice, w, information, g)
         zeros = np.zeros(group.n_trades)
         walk = Walk.of(group, w.day, lattice.n_min, lattice.depth)
         parts, _ = Survey.of(walk, zeros, zeros, w).found()
         rows = joined([rows for part in parts for rows in part], lattice.depth)
-        return cls(lattice, w, np.ascontiguousarray(rows.statistics[:, 5]), np.empty(0))
+        return cls(lattice, w, rows.statistics[5], np.empty(0))
 
     def of_sums(self, columns: Floats, sums: Floats) -> Floats:
         """x'Py (S × columns) from the plain sums of the columns, where days are known."""

@@ -71,6 +71,7 @@ _DECIDED = (LessonStatus.ACTIVE, LessonStatus.DEPRECATED)
 _PATTERN_DIM = "pattern_key"
 _POWER_Z = 0.8416  # a normal variable exceeds its mean minus this with 80 %
 _RELATED = 0.1
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,8 +472,9 @@ def _detection_limit(d: _Described) -> DetectionLimit | None:
     needed = (d.cutoff[d.names] + _POWER_Z) * np.sqrt(noise * (1 / n + 1 / others))
     if not len(needed) or not np.isfinite(needed.min()):
         return None
-    i = int(needed.argmin())
-    return DetectionLimit(float(needed[i]), int(n[i]))
+    least = float(needed.min())
+    # A slice and its complement need the same: the smaller one is told.
+    return DetectionLimit(least, int(n[needed <= least * (1 + _ROUNDING)].min()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning_assets.core.dayshock import DayShock, Whitener, whiten
-from learning_assets.core.descent import columns_of_trades, describe_node
+from learning_assets.core.descent import columns_of_trades, count_node, describe_node
 from learning_assets.core.events import EventTable
 from learning_assets.core.records import GroupKey
 from learning_assets.core.scope import ScopeSubset, subset
@@ -134,9 +134,9 @@ class Rows(NamedTuple):
     where: NDArray[np.int32]
     n: NDArray[np.int32]
     repeats: NDArray[np.bool_]
-    statistics: Floats
     key: NDArray[np.uint64]
     by_day: NDArray[np.uint16]
+    statistics: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +149,17 @@ class Survey:
 
     walk: Walk
     of_trade: Floats
+    keys: Ints
     shock: ShockArrays
     daily: list[int]
 
     @classmethod
     def of(cls, walk: Walk, y: Floats, ranked: Floats, w: Whitener, daily: int = 0) -> Survey:
         """The survey of outcomes `y` with evidence from `ranked` (T, in R)."""
-        columns = y[walk.trades], w.centre(ranked)[walk.trades], w.day
-        return cls(walk, columns_of_trades(*columns), ShockArrays.of(w, y), [daily])
+        x = ShockArrays.of(w, y)
+        columns = y[walk.trades], w.centre(ranked)[walk.trades], w.day, x.of_day
+        of_trade, keys = columns_of_trades(*columns)
+        return cls(walk, of_trade, keys, x, [daily])
 
     def found(self) -> tuple[list[list[Rows]], tuple[tuple[Shape, ...], ...]]:
         """What is found at each node of each subtree, and the shapes of the nodes."""
@@ -169,17 +172,19 @@ class Survey:
 
     def _node(self, node: Node, pairs: bool) -> Rows:
         x, walk = self.shock, self.walk
-        where, statistics, key, by_day, used = describe_node(
-            node.t, node.numbers, node.starts, node.constant, node.shape.widths, pairs,
-            walk.repeated, walk.n_min, self.of_trade, x.of_day, x.ones_total, x.noise_variance,
-            x.total, self.daily[0] > 0,
+        at = node.t, node.numbers, node.starts, node.constant, node.shape.widths, pairs
+        where, n, repeats, key, statistics = describe_node(
+            *at, walk.repeated, walk.n_min, self.of_trade, self.keys, walk.day, x.of_day, x.across,
+            x.ones_total, x.noise_variance, x.total,
         )  # fmt: skip
-        by_day = by_day[:used].copy()
-        self.daily[0] -= by_day.size
-        dims, codes = walk.named(node, where[:used, :4])
-        n, repeats = where[:used, 4].copy(), (where[:used, 5] != 0) | node.repeats
-        at, kept = where[:used, :4].copy(), statistics[:used].copy()
-        return Rows(dims, codes, at, n, repeats, kept, key[:used].copy(), by_day)
+        days = len(x.of_day) if self.daily[0] > 0 else 0
+        if days:
+            by_day = count_node(*at, walk.repeated, where, walk.day, days)
+            self.daily[0] -= by_day.size
+        else:
+            by_day = np.empty((len(n), 0), np.uint16)
+        dims, codes = walk.named(node, where)
+        return Rows(dims, codes, where, n, repeats | node.repeats, key, by_day, statistics)
 
 
 def can_be_mined(group: Group, shock: DayShock, fewest: int) -> bool:
@@ -204,7 +209,7 @@ def describe(
 
 def table_of(rows: Rows, day: Ints) -> SliceTable:
     """The rows as a table; trades that closed on one day have no error clustered by day."""
-    mean, variance, delta, se, evidence, _ = np.ascontiguousarray(rows.statistics.T)
+    mean, variance, delta, se, evidence, _ = rows.statistics
     level = (rows.dims >= 0).sum(axis=1, dtype=np.int8)
     table = SliceTable(
         level, rows.dims, rows.codes, rows.n, mean, variance, delta, se, evidence, rows.key
@@ -222,12 +227,14 @@ def joined(parts: Sequence[Rows], depth: int) -> Rows:
         np.empty((0, 4), np.int32),
         np.empty(0, np.int32),
         np.empty(0, np.bool_),
-        np.empty((0, 6)),
         np.empty(0, np.uint64),
         np.empty((0, days), np.uint16),
+        np.empty((6, 0)),
     )
     parts = [rows._replace(by_day=rows.by_day[:, :days]) for rows in parts if len(rows.n)]
-    return Rows(*(np.concatenate(column) for column in zip(nothing, *parts, strict=True)))
+    last = len(nothing) - 1  # its slices are columns
+    columns = enumerate(zip(nothing, *parts, strict=True))
+    return Rows(*(np.concatenate(column, axis=int(k == last)) for k, column in columns))
 
 
 def find_slice(table: SliceTable, group: Group, scope_subset: ScopeSubset) -> int:

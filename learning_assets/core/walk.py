@@ -21,8 +21,9 @@ from learning_assets.core.descent import (
     constants,
     cut,
     frequent,
-    matching,
+    known_node,
     name_pairs,
+    new_node,
     renumber,
 )
 
@@ -84,17 +85,16 @@ class Node:
     ) -> Iterator[Node]:
         """The nodes with a value of the dimension `first` + d; their `shapes`, where known."""
         for v in range(1, int(self.shape.widths[d])):
-            t, numbers = matching(self.t, self.numbers, d, v)
-            starts = cut(t, day)
-            constant = constants(numbers, starts)
             if shapes is not None:
                 shape = next(shapes)
+                t, numbers, starts, constant = known_node(
+                    self.t, self.numbers, d, v, day, shape.number
+                )
             else:
-                width = int(self.shape.widths[d + 1 :].max(initial=1))
-                number, value, widths = frequent(numbers, t, starts, constant, width, n_min)
-                later = np.arange(d + 1, len(self.shape.widths))[:, None]
-                shape = Shape(number, self.shape.value[later, value], widths)
-            renumber(numbers, constant, shape.number)
+                t, numbers, starts, constant, *found = new_node(
+                    self.t, self.numbers, d, v, day, self.shape.value, n_min
+                )
+                shape = Shape(*found)
             yield Node(
                 (*self.dims, self.first + d),
                 (*self.codes, int(self.shape.value[d, v])),
@@ -226,10 +226,12 @@ class ShockArrays:
     """The day shock as the compiled loops need it.
 
     `of_day` (days × 7) as `descent` explains it: L is kept as a difference to a reference R that
-    moves on before e^L leaves the range of numbers. `total` is the sum of all outcomes.
+    moves on before e^L leaves the range of numbers. `across` is 1 if days share anything, else 0:
+    then a reference is not needed. `total` is the sum of all outcomes.
     """
 
     of_day: Floats
+    across: float
     ones_total: float
     noise_variance: float
     total: float
@@ -242,19 +244,24 @@ class ShockArrays:
         ones[w.day] = w.ones
         sums = np.bincount(w.day, weights=y, minlength=days)
         counts = np.bincount(w.day, minlength=days)
-        of_day = [sums, counts, w.diagonal, *_across_days(w), ones]
-        return cls(np.column_stack(of_day), float(w.ones_total), w.noise_variance, float(y.sum()))
+        across = not np.all(np.diff(w.log_ratio) < -_LARGEST_LOG)
+        reference = _references(w.log_ratio) if across else w.log_ratio
+        up = np.exp(w.log_ratio - reference)
+        at = reference if across else np.zeros(days)
+        of_day = [sums, counts, w.diagonal, w.diagonal * up, 1 / up, at, ones]
+        return cls(
+            np.column_stack(of_day),
+            float(across),
+            float(w.ones_total),
+            w.noise_variance,
+            float(y.sum()),
+        )
 
 
-def _across_days(w: Whitener) -> tuple[Floats, Floats, Floats]:
-    """K_dd·e^(L − R), e^(R − L) and R of each day; days that share nothing need none of it."""
-    if np.all(np.diff(w.log_ratio) < -_LARGEST_LOG):
-        nothing = np.zeros_like(w.log_ratio)
-        return nothing, nothing, nothing
-    reference = np.empty_like(w.log_ratio)
+def _references(log_ratio: Floats) -> Floats:
+    reference = np.empty_like(log_ratio)
     now = math.inf
-    for d, value in enumerate(w.log_ratio):
+    for d, value in enumerate(log_ratio):
         now = value if now - value > _LARGEST_LOG else now
         reference[d] = now
-    up = np.exp(w.log_ratio - reference)
-    return w.diagonal * up, 1 / up, reference
+    return reference
