@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -29,6 +30,7 @@ from pyarrow import csv
 
 from learning_assets.core.events import EventTable, instant
 from learning_assets.core.records import GroupKey
+from learning_assets.errors import UserError
 from learning_assets.store.connection import Conn
 
 Ints = NDArray[np.int64]
@@ -38,7 +40,9 @@ _LOG = logging.getLogger(__name__)
 _EVENTS_AT_ONCE = 200_000
 _ABANDONED_SECONDS = 3600
 _DAY_MICROSECONDS = 86_400_000_000
-_SUFFIX = ".arrow"
+_SUFFIX = ".days"
+_CHECKED = 8  # bytes before the Arrow file: the checksum of it
+_MOST_DIMS = 1600  # PostgreSQL returns no more than 1,664 columns
 _GROUP = ("module", "pattern_key", "action_category")
 _TRADE = ("trade_id", "closed_at", "opened_at", "rr", "payback_hours", "hold_hours")
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -89,6 +93,7 @@ def event_table(
 
     Raises:
         RuntimeError: inside a transaction, which has a snapshot of its own.
+        UserError: where a day has more than 1,600 scope dimensions.
     """
     if conn.info.transaction_status != TransactionStatus.IDLE:
         raise RuntimeError("events are read in a transaction of their own")
@@ -143,10 +148,15 @@ class _Kept:
             return None
         try:
             with pa.memory_map(str(self.folder / day.file_name)) as file:
-                table = pa.ipc.open_file(file).read_all()
-                table.validate(full=True)
-        except (OSError, pa.ArrowInvalid):
+                content = file.read_buffer()
+        except OSError:
             return None
+        if len(content) <= _CHECKED:
+            return None
+        arrow = content.slice(_CHECKED)
+        if content.slice(0, _CHECKED).to_pybytes() != _checksum(arrow):
+            return None
+        table = pa.ipc.open_file(arrow).read_all()
         return table if table.num_rows == day.n_events else None
 
     def store(self, day: _Day, table: pa.Table) -> None:
@@ -155,9 +165,14 @@ class _Kept:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, part = mkstemp(dir=self.folder)
-            with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, table.schema) as writer:
                 writer.write_table(table)
+            arrow = sink.getvalue()
+            handle, part = mkstemp(dir=self.folder)
+            with os.fdopen(handle, "wb") as file:
+                file.write(_checksum(arrow))
+                file.write(arrow)
             Path(part).replace(self.folder / day.file_name)
         except OSError as error:
             _LOG.warning("days are not kept as columns, but read each time anew: %s", error)
@@ -175,6 +190,10 @@ class _Kept:
                 path.unlink(missing_ok=True)
 
 
+def _checksum(content: pa.Buffer) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKED, "little")
+
+
 def _is_abandoned(path: Path) -> bool:
     try:
         return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
@@ -189,6 +208,14 @@ def _read(conn: Conn, batch: Sequence[_Day]) -> Iterator[tuple[_Day, pa.Table]]:
     """The tables of days that follow each other, from the rows of the database."""
     window = [_midnight(batch[0].day), _midnight(batch[-1].day + timedelta(days=1))]
     dims = [name for (name,) in conn.execute(_DIMS, window)]
+    if len(dims) > _MOST_DIMS:
+        if len(batch) > 1:
+            yield from (found for day in batch for found in _read(conn, [day]))
+            return
+        raise UserError(
+            f"the trades that closed on {batch[0].day} have {len(dims):,} scope dimensions, more "
+            f"than {_MOST_DIMS:,}: leave out those that say the same or differ in each trade"
+        )
     names = [*_GROUP, *_TRADE, *(f"{_DIM}{dim}" for dim in dims)]
     scopes = [sql.SQL(", scope ->> {}").format(sql.Literal(dim)) for dim in dims]
     query = sql.SQL(_ROWS).format(sql.Composed(scopes), *map(sql.Literal, window))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from learning_assets.core.events import EventTable, from_frame
 from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
+from learning_assets.errors import UserError
 from learning_assets.store import columns, events
 from learning_assets.store.columns import event_table
 from learning_assets.store.connection import Conn, connect
@@ -181,6 +182,32 @@ def test_a_damaged_file_is_made_anew(
     assert_same(event_table(conn, folder, LATER), from_frame(events_frame(conn, LATER)))
     assert len(reads) == 2
     assert first.read_bytes() == whole
+
+
+def test_a_file_with_one_wrong_bit_is_made_anew(
+    conn: Conn, folder: Path, reads: list[date]
+) -> None:
+    ingest(conn, trade("t1"))
+    event_table(conn, folder, LATER)
+    [file] = folder.iterdir()
+    whole = file.read_bytes()
+    for at in range(0, len(whole), 97):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        reads.clear()
+        assert_same(event_table(conn, folder, LATER), from_frame(events_frame(conn, LATER)))
+        assert len(reads) == 1
+        assert file.read_bytes() == whole
+
+
+def test_more_dimensions_than_can_be_read_at_once(
+    conn: Conn, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(conn, trade("t1", 0, a="1", b="1"), trade("t2", 1, c="1", d="1"))
+    monkeypatch.setattr(columns, "_MOST_DIMS", 2)
+    assert_same(event_table(conn, folder, LATER), from_frame(events_frame(conn, LATER)))
+    monkeypatch.setattr(columns, "_MOST_DIMS", 1)
+    with pytest.raises(UserError, match="on 2024-03-01 have 2 scope dimensions, more than 1"):
+        event_table(conn, None, LATER)
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(
