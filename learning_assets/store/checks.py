@@ -54,9 +54,9 @@ CHECKS = (
     Check(
         "pattern_trade_events",
         "one_outcome_per_trade",
-        "All events of a trade have the same outcome and time, and no event is there twice.",
+        "All events of a trade have the same outcome and the same time.",
         """SELECT trade_id FROM pattern_trade_events GROUP BY trade_id
-        HAVING count(DISTINCT (rr, closed_at)) > 1 OR count(*) > count(DISTINCT event_id)""",
+        HAVING min(rr) <> max(rr) OR min(closed_at) <> max(closed_at)""",
     ),
     Check(
         "pattern_trade_events",

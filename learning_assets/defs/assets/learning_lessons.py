@@ -52,10 +52,10 @@ def learning_lessons(
         settings = settings_of_run(config, book.config)
         thresholds = thresholds_of_run(settings, book.config)
         as_of = book.as_of(conn, config.as_of)
-        refuse_unsound(conn, ["pattern_trade_events"], settings, book.now())
         unchanged = None if config.anew else _unchanged(conn, module, settings, as_of)
         if unchanged is not None:
             return dg.MaterializeResult(metadata=of_unchanged(as_of, unchanged.as_of))
+        refuse_unsound(conn, ["pattern_trade_events"], settings, book.now())
         previous = _previous(conn, module, as_of)
         learned = learn_module(
             book.events(as_of, _since(as_of, settings)),
