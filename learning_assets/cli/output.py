@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_assets.core.scope import EVERYWHERE
+from learning_assets.errors import UserError
 
 BookOption = Annotated[
     str | None, typer.Option("--book", metavar="NAME", help="The trading system; main by default.")
@@ -39,8 +41,30 @@ def terminal(*, to_stderr: bool = False) -> Console:
 
 def print_json(document: object) -> None:
     """One JSON document on standard output; numbers that are not finite become null."""
-    sys.stdout.write(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))
-    sys.stdout.write("\n")
+    sys.stdout.write(to_json(document))
+
+
+def to_json(document: object) -> str:
+    """The document as text; numbers that are not finite become null."""
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def check_writable(option: str, out: Path, example: str) -> None:
+    """Nothing, when the file of an option can be written; `example` is a name for it."""
+    if out.is_dir():
+        raise UserError(f"{option} {out} is a folder: name a file in it, e.g. {out / example}")
+    if not out.parent.is_dir():
+        raise UserError(f"{option} {out}: the folder {out.parent} does not exist, so make it first")
+
+
+def write_whole(out: Path, text: str) -> None:
+    """Readers see the old file or the new one, whole."""
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(out)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _finite(value: object) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from learning_assets.cli.book import existing_book, nothing_yet, settings_of
-from learning_assets.cli.output import BookOption, terminal
-from learning_assets.errors import UserError
+from learning_assets.cli.output import BookOption, check_writable, terminal, write_whole
 from learning_assets.store import (
     books,
     edge_history,
@@ -44,31 +42,13 @@ def report(
 ) -> None:
     """Write what was learned as one HTML page with pictures."""
     chosen, now = settings_of(book), datetime.now(UTC)
-    _check(out)
+    check_writable("--out", out, "report.html")
     with existing_book(chosen) as conn:
         contents = _contents(conn, chosen, now)
     from learning_assets.report import page
 
-    _write(out, page(contents))
+    write_whole(out, page(contents))
     terminal().print(f"the report on the book {chosen.book} is in {out.resolve()}", soft_wrap=True)
-
-
-def _check(out: Path) -> None:
-    """Nothing, when the file can be written."""
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: name a file in it, e.g. {out / 'report.html'}")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: the folder {out.parent} does not exist, so make it first")
-
-
-def _write(out: Path, text: str) -> None:
-    """Readers see the old page or the new one, whole."""
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(out)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 # --- what the page is made of ----------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,9 +17,12 @@ from learning_assets.cli.output import (
     BookOption,
     JsonOption,
     SliceTable,
+    check_writable,
     edge_text,
     print_json,
     terminal,
+    to_json,
+    write_whole,
 )
 from learning_assets.core.combine import Lookup, look_up
 from learning_assets.core.records import GroupKey, LessonStatus, Override
@@ -65,10 +69,18 @@ def overrides(
             help="Make the view public.pm_overrides of them for older readers, or remove it.",
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the live set to a file, for a bot without a database."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the live overrides."""
+    if export is not None:
+        check_writable("--export", export, "overrides.json")
     with existing_book(settings_of(book)) as conn:
+        if export is not None:
+            write_whole(export, to_json(stored_overrides.live_document(conn)))
         if public_view is not None:
             change = stored_overrides.publish_public_view
             (change if public_view else stored_overrides.withdraw_public_view)(conn)

@@ -197,6 +197,14 @@ def override_rows(conn: Conn) -> list[dict[str, Any]]:
     ]
 
 
+def live_document(conn: Conn) -> dict[str, Any]:
+    """The live set as `runtime.OverrideBook.from_file` reads it; no set before the first one."""
+    names = ("set_id", "live_from", "live_to", "as_of", "published_at", "expires_at", "overrides")
+    query = f"SELECT {', '.join(names)} FROM pm_override_sets "
+    rows = conn.execute(query + "WHERE live_from IS NOT NULL AND live_to IS NULL")
+    return {"sets": [dict(zip(names, map(finite, row), strict=True)) for row in rows]}
+
+
 def publish_public_view(conn: Conn) -> None:
     """Make the view `public.pm_overrides` of the live set, for readers of the older system.
 

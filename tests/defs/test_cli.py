@@ -18,6 +18,7 @@ from rich.console import Console
 from learning_assets.cli import main
 from learning_assets.cli.show import overrides_table
 from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
+from learning_assets.runtime import OverrideBook
 from learning_assets.sources.demo import MarketSettings, simulate, write_strands
 from learning_assets.store.books import recorded_revision
 from learning_assets.store.connection import connect, open_database
@@ -445,6 +446,24 @@ def test_overrides_and_lessons_print_rows(
     assert statistics | {"joint_edge_r", "scope_subset", "expires_at"} <= row.keys()
     assert learning("lessons", "--book", book, "--json").document == []
     assert "chain=sol" in learning("overrides", "--book", book).out
+
+
+def test_the_live_set_is_exported_for_a_bot_without_a_database(
+    learning: Learning, server_env: Mapping[str, str], tmp_path: Path, book: str
+) -> None:
+    _publish(book, server_env, timedelta())
+    out = tmp_path / "overrides.json"
+    assert learning("overrides", "--export", str(out), "--book", book).code == 0
+    asked = learning("lookup", "pm.a.b", "entry", "--scope", '{"chain": "sol"}', "--book", book,
+                     "--json").document  # fmt: skip
+    with OverrideBook.from_file(out) as client:
+        answer = client.lookup(asked["pattern_key"], asked["action_category"], {"chain": "sol"})
+    assert (answer.multiplier, answer.set_id) == (asked["multiplier"], asked["set_id"])
+    assert answer.status == asked["status"]
+    for wrong, said in ((tmp_path, "is a folder"), (tmp_path / "no" / "x.json", "does not exist")):
+        refused = learning("overrides", "--export", str(wrong), "--book", book)
+        assert refused.code == 2
+        assert said in refused.err
 
 
 def test_the_public_view_is_for_the_book_main(

@@ -1,0 +1,196 @@
+"""The overrides as a bot sees them: looked up in memory, refreshed in the background."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from learning_assets.runtime.sets import Answer, LiveSet, Status, answered
+from learning_assets.runtime.source import Database, File, Source, UnavailableError
+
+REFRESH_SECONDS = 20.0
+_MOST_REMEMBERED = 64
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known now. It is replaced whole, so that an answer never mixes two sets."""
+
+    live: LiveSet | None = None
+    problem: str = ""
+
+
+class OverrideBook:
+    """Answers what to multiply a size by. Safe for threads; look-ups do no input or output.
+
+    The live set is read when the book is made and then every `refresh_seconds` by a thread of its
+    own. Where it cannot be read, the last good set counts until it expires, and the reason is in
+    every answer. In `shadow` mode all sizes stay as they are, and `suggested` tells what would
+    have been. `hold_out` is the share (0–1) of trades, by a hash of their id, whose sizes stay as
+    they are, so that the effect of the overrides can be told from the rest.
+
+    Raises:
+        ValueError: for a share outside 0 to 1, or a time to refresh that is not above 0.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        refresh_seconds: float = REFRESH_SECONDS,
+        shadow: bool = False,
+        hold_out: float = 0.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if not 0.0 <= hold_out <= 1.0:
+            raise ValueError(f"hold_out is a share from 0 to 1, not {hold_out}")
+        if not refresh_seconds > 0:
+            raise ValueError(f"refresh_seconds is above 0, not {refresh_seconds}")
+        self._source, self._clock = source, clock
+        self._shadow, self._hold_out = shadow, hold_out
+        self._state = _State()
+        self._past: dict[int, LiveSet] = {}
+        self._reading = threading.Lock()
+        self._closed = threading.Event()
+        self.refresh()
+        threading.Thread(
+            target=self._keep_fresh, args=(refresh_seconds,), name="overrides", daemon=True
+        ).start()
+
+    @classmethod
+    def from_database(
+        cls,
+        url: str,
+        *,
+        schema: str = "learning",
+        refresh_seconds: float = REFRESH_SECONDS,
+        shadow: bool = False,
+        hold_out: float = 0.0,
+    ) -> OverrideBook:
+        """The book behind a PostgreSQL address; `schema` is `learning`, or `learning_<book>`.
+
+        Raises:
+            psycopg.ProgrammingError: for an address that is none. A server that is away is no
+                error.
+        """
+        source = Database(url, schema)
+        return cls(source, refresh_seconds=refresh_seconds, shadow=shadow, hold_out=hold_out)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        refresh_seconds: float = REFRESH_SECONDS,
+        shadow: bool = False,
+        hold_out: float = 0.0,
+    ) -> OverrideBook:
+        """The book of a file from `learning overrides --export`, which may be replaced any time.
+
+        A file that is absent or damaged is no error.
+        """
+        source = File(Path(path))
+        return cls(source, refresh_seconds=refresh_seconds, shadow=shadow, hold_out=hold_out)
+
+    def lookup(
+        self,
+        pattern_key: str,
+        action_category: str,
+        scope: Mapping[str, object],
+        module: str = "pm",
+        at: datetime | None = None,
+        trade_id: str | None = None,
+    ) -> Answer:
+        """The multiplier for an action in a scope; 1.0 with the reason where there is none.
+
+        With `at` (with a time zone) the set that was live then answers, as of then: the first
+        time in each set that reads the source, so in asyncio call it in a thread. `trade_id` is
+        what the hold-out goes by. Never raises.
+        """
+        group = module, pattern_key, action_category
+        if at is not None:
+            return self._applied(self._at(group, scope, at), trade_id)
+        state = self._state
+        if state.live is None:
+            reason = state.problem or "nothing has been published yet"
+            return Answer(1.0, 1.0, Status.NO_OVERRIDES, reason)
+        return self._applied(
+            answered(state.live, group, scope, self._clock(), state.problem), trade_id
+        )
+
+    def _applied(self, answer: Answer, trade_id: str | None) -> Answer:
+        if answer.status != Status.OK:
+            return answer
+        if self._shadow:
+            return answer._replace(multiplier=1.0, status=Status.SHADOW, reason="shadow mode")
+        if trade_id is not None and self._hold_out and is_held_out(trade_id, self._hold_out):
+            reason = "this trade is held out"
+            return answer._replace(multiplier=1.0, status=Status.HELD_OUT, reason=reason)
+        return answer
+
+    def _at(self, group: tuple[str, str, str], scope: Mapping[str, object], at: datetime) -> Answer:
+        if at.tzinfo is None:
+            return Answer(1.0, 1.0, Status.NO_OVERRIDES, "the moment has no time zone")
+        past = tuple(self._past.values())
+        for known in past:
+            if known.live_to is not None and known.live_from <= at < known.live_to:
+                return answered(known, group, scope, at)
+        try:
+            found = self._source.at(at)
+        except UnavailableError as error:
+            return Answer(1.0, 1.0, Status.NO_OVERRIDES, str(error))
+        if found is None:
+            return Answer(1.0, 1.0, Status.NO_OVERRIDES, f"no set was live at {at.isoformat()}")
+        self._remember(found)
+        return answered(found, group, scope, at)
+
+    def _remember(self, found: LiveSet) -> None:
+        with self._reading:
+            past = {**self._past, found.set_id: found}
+            while len(past) > _MOST_REMEMBERED:
+                past.pop(next(iter(past)))
+            self._past = past
+
+    def refresh(self) -> None:
+        """Read the live set now. Never raises; what goes wrong is in the next answers."""
+        with self._reading:
+            before = self._state
+            try:
+                self._state = _State(self._source.newest(before.live))
+            except UnavailableError as error:
+                self._state = _State(before.live, str(error))
+            except Exception as error:  # noqa: BLE001  # a bot goes on whatever happens here
+                _LOG.exception("the overrides could not be refreshed")
+                self._state = _State(before.live, f"{type(error).__name__} while refreshing")
+
+    def _keep_fresh(self, seconds: float) -> None:
+        while not self._closed.wait(seconds):
+            self.refresh()
+
+    def close(self) -> None:
+        """Stop refreshing; look-ups go on with what is known."""
+        self._closed.set()
+
+    def __enter__(self) -> OverrideBook:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def is_held_out(trade_id: str, share: float) -> bool:
+    """Whether a trade is in the hold-out of so large a share; the same for ever and everywhere."""
+    digest = hashlib.sha256(trade_id.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2.0**64
