@@ -21,6 +21,7 @@ from learning_assets.cli.older import import_older
 from learning_assets.cli.plan import plan
 from learning_assets.cli.report import report
 from learning_assets.cli.run import run
+from learning_assets.cli.sets import diff, sets
 from learning_assets.cli.show import lessons, lookup, overrides
 from learning_assets.cli.ui import ui
 from learning_assets.errors import UserError
@@ -49,7 +50,10 @@ def _everywhere(
         os.environ[DEBUG_VARIABLE] = "1"
 
 
-_COMMANDS = (run, ui, overrides, lessons, lookup, effectiveness, report, plan, doctor, reset)
+_COMMANDS = (
+    *(run, ui, overrides, lessons, lookup, sets, diff),
+    *(effectiveness, report, plan, doctor, reset),
+)
 for command in _COMMANDS:
     app.command()(command)
 app.command("import")(import_older)

@@ -8,6 +8,9 @@ through in blocks of whole trades that stay in the cache while all later dimensi
 Where a later dimension has one value all through a block, as the states of a market have, the
 block is added up once by the values of the first one, and not again for each action.
 
+What is summed by day is never closed: where y joins the S of its day, S² grows by y·(2·S + y), and
+so does every other square. With few trades a day nearly each one would end the day of its cell.
+
 Arrays in, arrays out: names, threads and meaning are in `core.mining`. Types are inferred by
 numba, which cannot cache a function that calls itself: the recursion is in `core.mining` too.
 """

@@ -138,6 +138,12 @@ def published_set(conn: Conn, set_id: int) -> PublishedSet | None:
     return None if row is None else _published(*row)
 
 
+def newest_sets(conn: Conn, count: int) -> list[PublishedSet]:
+    """The newest sets of any kind, the newest first."""
+    query = _SELECT_SETS + "ORDER BY set_id DESC LIMIT %s"
+    return [_published(*row) for row in conn.execute(query, [count])]
+
+
 def live_sets(conn: Conn, since: datetime, until: datetime) -> list[PublishedSet]:
     """The sets that were live at some time in since … until (its end not included), in order."""
     query = _SELECT_SETS + (

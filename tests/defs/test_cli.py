@@ -448,6 +448,43 @@ def test_overrides_and_lessons_print_rows(
     assert "chain=sol" in learning("overrides", "--book", book).out
 
 
+def test_sets_and_what_they_change(
+    learning: Learning, server_env: Mapping[str, str], book: str
+) -> None:
+    first = _publish(book, server_env, timedelta(hours=2))
+    [kept] = first.overrides
+    another = replace(kept, scope_subset=(), multiplier=0.8)
+    at = first.published_at + timedelta(hours=1)
+    again = replace(first, published_at=at, overrides=(replace(kept, multiplier=1.9), another))
+    with connect(settings(server_env, book)) as conn:
+        publish(conn, again)
+        hold_back(conn, replace(first, overrides=()))
+        publish(conn, replace(again, replay=True))
+    rows = learning("sets", "--book", book, "--json").document
+    assert [(row["set_id"], row["state"]) for row in rows] == [
+        (4, "replay"), (3, "held back"), (2, "live"), (1, "past"),
+    ]  # fmt: skip
+    assert [row["compared_with"] for row in rows] == [2, 2, 1, None]
+    assert [(row["added"], row["dropped"], row["moved"]) for row in rows] == [
+        (0, 0, 0), (0, 2, 0), (1, 0, 1), (None, None, None),
+    ]  # fmt: skip
+    assert rows[3]["live_to"] == rows[2]["live_from"] == at.isoformat()
+    assert len(learning("sets", "--last", "2", "--book", book, "--json").document) == 2
+    changes = learning("diff", "1", "2", "--book", book, "--json").document
+    assert [(c["lesson_id"], c["old"], c["new"]) for c in changes] == [
+        ("pm.a.b/entry/chain=sol", 1.4, 1.9),
+        ("pm.a.b/entry/*", None, 0.8),
+    ]
+    shown = learning("diff", "2", "1", "--book", book).out
+    assert "moved  × 1.900 → × 1.400  pm.a.b/entry/chain=sol" in shown
+    assert "gone   × 0.800" in shown
+    assert "2 changed, 0 as before" in shown
+    assert "held back" in learning("sets", "--book", book).out
+    refused = learning("diff", "1", "99", "--book", book)
+    assert refused.code == 2
+    assert "there is no set 99" in refused.err
+
+
 def test_the_live_set_is_exported_for_a_bot_without_a_database(
     learning: Learning, server_env: Mapping[str, str], tmp_path: Path, book: str
 ) -> None:

@@ -1,0 +1,145 @@
+"""`learning sets` and `learning diff`: what was published when, and what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from learning_assets.cli.book import existing_book, settings_of
+from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
+from learning_assets.core.publication import change
+from learning_assets.core.records import Override
+from learning_assets.errors import UserError
+from learning_assets.store import overrides as stored
+from learning_assets.store.connection import Conn
+from learning_assets.store.overrides import PublishedSet
+
+_SHOWN = 20
+
+
+def sets(
+    last: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = _SHOWN,
+    book: BookOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the sets of overrides: when each was live, and what it changed."""
+    with existing_book(settings_of(book)) as conn:
+        found = stored.newest_sets(conn, last + 1)
+    rows = [_row(one, _before(found[k + 1 :])) for k, one in enumerate(found[:last])]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        terminal().print("nothing has been published yet")
+        return
+    table = Table(title="Sets", title_justify="left", title_style="bold", box=None)
+    for name in ("set", "state", "live from", "to"):
+        table.add_column(name, no_wrap=True)
+    for name in ("overrides", "new", "gone", "moved"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        times = (_moment(row["live_from"]), _moment(row["live_to"]))
+        numbers = (row["overrides"], row["added"], row["dropped"], row["moved"])
+        cells = (str(row["set_id"]), row["state"], *times, *map(_count, numbers))
+        table.add_row(*map(Text, cells))
+    terminal().print(table)
+
+
+def _before(older: list[PublishedSet]) -> PublishedSet | None:
+    """The set that was live before, as far as it is among these."""
+    return next((one for one in older if one.live_from is not None), None)
+
+
+def _row(one: PublishedSet, before: PublishedSet | None) -> Mapping[str, Any]:
+    changed = None if before is None else change(before.content, one.content)
+    return {
+        "set_id": one.set_id,
+        "state": _state(one),
+        "as_of": one.content.as_of,
+        "published_at": one.content.published_at,
+        "expires_at": one.content.expires_at,
+        "live_from": one.live_from,
+        "live_to": one.live_to,
+        "overrides": len(one.content.overrides),
+        "compared_with": before and before.set_id,
+        "added": None if changed is None else len(changed.added),
+        "dropped": None if changed is None else len(changed.dropped),
+        "moved": None if changed is None else len(changed.moved),
+    }
+
+
+def _state(one: PublishedSet) -> str:
+    if one.content.replay:
+        return "replay"
+    if one.live_from is None:
+        return "held back"
+    return "live" if one.live_to is None else "past"
+
+
+def _moment(value: datetime | None) -> str:
+    return "–" if value is None else f"{value:%Y-%m-%d %H:%M}"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def diff(
+    old: Annotated[int, typer.Argument(help="Number of a set, see `learning sets`.")],
+    new: Annotated[int, typer.Argument(help="Number of another.")],
+    book: BookOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what one set of overrides changes against another."""
+    with existing_book(settings_of(book)) as conn:
+        before, after = _named(conn, old), _named(conn, new)
+    rows = _changes(before, after)
+    if as_json:
+        print_json(rows)
+        return
+    console = terminal()
+    same = len({o.lesson_id for o in before.content.overrides} - {r["lesson_id"] for r in rows})
+    console.print(f"from set {old} to set {new}: {len(rows)} changed, {same} as before")
+    for row in rows:
+        console.print(_sentence(row), markup=False, soft_wrap=True)
+
+
+def _named(conn: Conn, set_id: int) -> PublishedSet:
+    found = stored.published_set(conn, set_id)
+    if found is None:
+        raise UserError(f"there is no set {set_id}: `learning sets` lists those that there are")
+    return found
+
+
+def _changes(before: PublishedSet, after: PublishedSet) -> list[Mapping[str, Any]]:
+    """Every override whose multiplier is not the same, the largest change first."""
+    old = {o.lesson_id: o for o in before.content.overrides}
+    new = {o.lesson_id: o for o in after.content.overrides}
+    rows = [
+        {
+            "lesson_id": name,
+            "old": _multiplier(old.get(name)),
+            "new": _multiplier(new.get(name)),
+            "difference": (_multiplier(new.get(name)) or 1.0) - (_multiplier(old.get(name)) or 1.0),
+        }
+        for name in sorted(old.keys() | new.keys())
+    ]
+    changed = [row for row in rows if row["old"] != row["new"]]
+    return sorted(changed, key=lambda row: -abs(row["difference"]))
+
+
+def _multiplier(override: Override | None) -> float | None:
+    return None if override is None else override.multiplier
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    if row["old"] is None:
+        return f"  new    × {row['new']:.3f}            {row['lesson_id']}"
+    if row["new"] is None:
+        return f"  gone   × {row['old']:.3f}            {row['lesson_id']}"
+    return f"  moved  × {row['old']:.3f} → × {row['new']:.3f}  {row['lesson_id']}"
