@@ -21,7 +21,7 @@ from learning_assets.cli.older import import_older
 from learning_assets.cli.plan import plan
 from learning_assets.cli.report import report
 from learning_assets.cli.run import run
-from learning_assets.cli.sets import diff, sets
+from learning_assets.cli.sets import diff, pin, rollback, sets, unpin
 from learning_assets.cli.show import lessons, lookup, overrides
 from learning_assets.cli.ui import ui
 from learning_assets.errors import UserError
@@ -51,7 +51,8 @@ def _everywhere(
 
 
 _COMMANDS = (
-    *(run, ui, overrides, lessons, lookup, sets, diff),
+    *(run, ui, overrides, lessons, lookup),
+    *(sets, diff, rollback, pin, unpin),
     *(effectiveness, report, plan, doctor, reset),
 )
 for command in _COMMANDS:

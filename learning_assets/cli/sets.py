@@ -1,9 +1,9 @@
-"""`learning sets` and `learning diff`: what was published when, and what changed."""
+"""Sets of overrides: what was live when, what changed, going back, and holding one live."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +65,8 @@ def _row(one: PublishedSet, before: PublishedSet | None) -> Mapping[str, Any]:
         "expires_at": one.content.expires_at,
         "live_from": one.live_from,
         "live_to": one.live_to,
+        "pinned_at": one.pinned_at,
+        "copy_of": one.copy_of,
         "overrides": len(one.content.overrides),
         "compared_with": before and before.set_id,
         "added": None if changed is None else len(changed.added),
@@ -78,7 +80,9 @@ def _state(one: PublishedSet) -> str:
         return "replay"
     if one.live_from is None:
         return "held back"
-    return "live" if one.live_to is None else "past"
+    if one.live_to is not None:
+        return "past"
+    return "live" if one.pinned_at is None else "live, pinned"
 
 
 def _moment(value: datetime | None) -> str:
@@ -143,3 +147,53 @@ def _sentence(row: Mapping[str, Any]) -> str:
     if row["new"] is None:
         return f"  gone   × {row['old']:.3f}            {row['lesson_id']}"
     return f"  moved  × {row['old']:.3f} → × {row['new']:.3f}  {row['lesson_id']}"
+
+
+def rollback(
+    set_id: Annotated[
+        int | None, typer.Argument(metavar="[SET]", help="The one before the live one, if none.")
+    ] = None,
+    book: BookOption = None,
+) -> None:
+    """Go back to an earlier set, and hold it live until `learning unpin`."""
+    with existing_book(settings_of(book)) as conn:
+        wanted = stored.before_live(conn) if set_id is None else set_id
+        if wanted is None:
+            raise UserError("there is no earlier set to go back to: see `learning sets`")
+        _say_pinned(stored.pin(conn, wanted, datetime.now(UTC)))
+
+
+def pin(
+    set_id: Annotated[
+        int | None, typer.Argument(metavar="[SET]", help="The live one, if none.")
+    ] = None,
+    book: BookOption = None,
+) -> None:
+    """Hold a set live until `learning unpin`: new sets wait meanwhile, and it does not expire."""
+    with existing_book(settings_of(book)) as conn:
+        live = stored.live(conn)
+        wanted = live.set_id if set_id is None and live is not None else set_id
+        if wanted is None:
+            raise UserError("nothing has been published yet, so there is nothing to hold")
+        _say_pinned(stored.pin(conn, wanted, datetime.now(UTC)))
+
+
+def unpin(book: BookOption = None) -> None:
+    """Let the next set go live again."""
+    with existing_book(settings_of(book)) as conn:
+        held = stored.unpin(conn)
+    if held is None:
+        raise UserError("no set is held live: see `learning sets`")
+    terminal().print(
+        f"set {held.set_id} is no longer held: it stays live until the next run publishes one"
+    )
+
+
+def _say_pinned(held: PublishedSet) -> None:
+    what = f" (set {held.copy_of} again)" if held.copy_of else ""
+    count = len(held.content.overrides)
+    terminal().print(
+        f"set {held.set_id}{what} with {count:,} overrides is live and held: new sets wait until "
+        "`learning unpin`",
+        soft_wrap=True,
+    )

@@ -6,7 +6,7 @@ What an override should be is the business of `core`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,13 +28,16 @@ class PublishedSet:
     """A stored set: its number, since when and until when it was live, and what is in it.
 
     `live_from` is None for a replay and for a set that was held back, `live_to` as long as the
-    set is live.
+    set is live. `pinned_at` tells since when a person holds it live, `copy_of` which earlier set it
+    repeats.
     """
 
     set_id: int
     live_from: datetime | None
     live_to: datetime | None
     content: OverrideSet
+    pinned_at: datetime | None = None
+    copy_of: int | None = None
 
 
 def publish(conn: Conn, override_set: OverrideSet) -> int:
@@ -64,6 +67,77 @@ def hold_back(conn: Conn, override_set: OverrideSet) -> int:
     with conn.transaction():
         table_lock(conn, PM_OVERRIDES.name)
         return _insert_set(conn, override_set, is_live=False)
+
+
+def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
+    """Hold a set live until `unpin`, whatever runs meanwhile; return it.
+
+    A set that is not live is published anew, for as long as it was meant to last.
+
+    Raises:
+        UserError: for a number that no set has, and for a replay, which saw other trades than were
+            known at the time.
+    """
+    with conn.transaction():
+        table_lock(conn, PM_OVERRIDES.name)
+        wanted, current = published_set(conn, set_id), live(conn)
+        if wanted is None:
+            raise UserError(f"there is no set {set_id}: `learning sets` lists those that there are")
+        if wanted.content.replay:
+            raise UserError(f"set {set_id} is a replay, made for backtests: it never goes live")
+        if current is None or current.set_id != set_id:
+            lasts = wanted.content.expires_at - wanted.content.published_at
+            again = replace(wanted.content, published_at=now, expires_at=now + lasts)
+            number = publish(conn, again)
+            conn.execute(
+                "UPDATE pm_override_sets SET copy_of = %s WHERE set_id = %s",
+                [wanted.copy_of or set_id, number],
+            )
+            set_id = number
+        conn.execute(
+            "UPDATE pm_override_sets SET pinned_at = coalesce(pinned_at, %s) WHERE set_id = %s",
+            [now, set_id],
+        )
+        pinned = published_set(conn, set_id)
+    assert pinned is not None
+    return pinned
+
+
+def unpin(conn: Conn) -> PublishedSet | None:
+    """Let the next set go live again; return the set that was held, None where none was."""
+    with conn.transaction():
+        table_lock(conn, PM_OVERRIDES.name)
+        current = live(conn)
+        if current is None or current.pinned_at is None:
+            return None
+        conn.execute(
+            "UPDATE pm_override_sets SET pinned_at = NULL WHERE set_id = %s", [current.set_id]
+        )
+        return current
+
+
+def before_live(conn: Conn) -> int | None:
+    """The set that was live before the live one, or before what that repeats; None without one."""
+    current = live(conn)
+    if current is None:
+        return None
+    row = conn.execute(
+        "SELECT max(set_id) FROM pm_override_sets "
+        "WHERE live_from IS NOT NULL AND copy_of IS NULL AND set_id < %s",
+        [current.copy_of or current.set_id],
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def extend(conn: Conn, set_id: int, expires_at: datetime) -> None:
+    """Let a set that is held live not expire before so late."""
+    with conn.transaction():
+        table_lock(conn, PM_OVERRIDES.name)
+        for table in ("pm_override_sets", "pm_overrides"):
+            conn.execute(
+                f"UPDATE {table} SET expires_at = greatest(expires_at, %s) WHERE set_id = %s",
+                [expires_at, set_id],
+            )
 
 
 def held_back(conn: Conn) -> list[PublishedSet]:
@@ -121,7 +195,7 @@ def _row(set_id: int, override_set: OverrideSet, override: Override) -> tuple[ob
 
 _SELECT_SETS = (
     "SELECT set_id, live_from, live_to, as_of, published_at, expires_at, replay, expected, "
-    "overrides FROM pm_override_sets "
+    "overrides, pinned_at, copy_of FROM pm_override_sets "
 )
 
 
@@ -162,6 +236,8 @@ def _published(
     replay: bool,
     expected: dict[str, Any],
     documents: list[dict[str, Any]],
+    pinned_at: datetime | None,
+    copy_of: int | None,
 ) -> PublishedSet:
     content = OverrideSet(
         as_of=as_of,
@@ -171,7 +247,7 @@ def _published(
         expected={name: number(value) for name, value in expected.items()},
         replay=replay,
     )
-    return PublishedSet(set_id, live_from, live_to, content)
+    return PublishedSet(set_id, live_from, live_to, content, pinned_at, copy_of)
 
 
 def _override(document: Mapping[str, Any]) -> Override:

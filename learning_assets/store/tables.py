@@ -14,6 +14,7 @@ META = "0002"
 FEEDBACK = "0003"
 OLDER = "0004"
 DAYS = "0005"
+PINS = "0007"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,10 @@ PM_OVERRIDE_SETS = Table(
         Column("replay", "boolean", "whether it was a replay, which is never live"),
         Column("expected", "jsonb", "expected effect over the look-back"),
         Column("overrides", "jsonb", "the overrides"),
+        Column(
+            "pinned_at", "timestamptz", "since when a person holds it", nullable=True, revision=PINS
+        ),
+        Column("copy_of", "bigint", "the set that it repeats", nullable=True, revision=PINS),
     ),
     ("set_id",),
     unique_indexes=("((true)) WHERE live_from IS NOT NULL AND live_to IS NULL",),

@@ -589,6 +589,37 @@ def test_a_set_that_changes_too_much_waits_and_the_live_one_stays(
     assert now.set_id > again
 
 
+def test_a_set_that_a_person_holds_stays_live_whatever_runs(
+    conn: Conn, book: Settings, resource: TestBook
+) -> None:
+    fill(conn, book)
+    _take_in(resource)
+    for module in ("dm", "pm"):
+        learning_lessons(dg.build_asset_context(partition_key=module), LessonsConfig(), resource)
+    pm_overrides(OverridesConfig(), resource)
+    good = overrides.live(conn)
+    assert good is not None
+    pm_overrides(OverridesConfig(), resource)
+    again = overrides.pin(conn, good.set_id, resource.now() - timedelta(hours=3))
+    assert again.content.overrides == good.content.overrides
+    assert again.copy_of == good.set_id
+    for force in (False, True):
+        waits = pm_overrides(OverridesConfig(force=force), resource)
+        assert [r.check_name for r in waits.check_results if not r.passed] == ["not_pinned"]
+        live = overrides.live(conn)
+        assert live is not None
+        assert live.set_id == again.set_id
+        assert live.content.expires_at > again.content.expires_at
+        expiry = conn.execute("SELECT DISTINCT expires_at FROM pm_overrides").fetchall()
+        assert expiry == [(live.content.expires_at,)]
+    overrides.unpin(conn)
+    published = pm_overrides(OverridesConfig(), resource)
+    assert all(r.passed for r in published.check_results)
+    live = overrides.live(conn)
+    assert live is not None
+    assert live.set_id > again.set_id
+
+
 # --- runs on demand --------------------------------------------------------------------------
 
 

@@ -485,6 +485,49 @@ def test_sets_and_what_they_change(
     assert "there is no set 99" in refused.err
 
 
+def test_going_back_and_holding_a_set(
+    learning: Learning, server_env: Mapping[str, str], book: str
+) -> None:
+    migrate(settings(server_env, book))
+    for words in (("rollback",), ("pin",), ("unpin",), ("rollback", "7"), ("pin", "7")):
+        refused = learning(*words, "--book", book)
+        assert refused.code == 2
+        assert len(refused.err.splitlines()) == 1
+
+    def live_now() -> tuple[int, int | None, bool, float]:
+        with connect(settings(server_env, book)) as conn:
+            found = live(conn)
+        assert found is not None
+        [override] = found.content.overrides
+        return found.set_id, found.copy_of, found.pinned_at is not None, override.multiplier
+
+    first = _publish(book, server_env, timedelta(hours=3))
+    for hours, multiplier in ((2, 1.5), (1, 1.6)):
+        at = first.published_at + timedelta(hours=3 - hours)
+        made = replace(first, published_at=at, overrides=(
+            replace(first.overrides[0], multiplier=multiplier),))  # fmt: skip
+        with connect(settings(server_env, book)) as conn:
+            publish(conn, made)
+    with connect(settings(server_env, book)) as conn:
+        replay = publish(conn, replace(first, replay=True))
+    assert "never goes live" in learning("pin", str(replay), "--book", book).err
+    assert live_now() == (3, None, False, 1.6)
+    assert "set 5 (set 2 again)" in learning("rollback", "--book", book).out
+    assert live_now() == (5, 2, True, 1.5)
+    asked = ("lookup", "pm.a.b", "entry", "--scope", '{"chain": "sol"}', "--book", book, "--json")
+    assert learning(*asked).document["status"] == "ok"
+    assert learning("rollback", "--book", book).code == 0
+    assert live_now() == (6, 1, True, 1.4)
+    assert "no earlier set" in learning("rollback", "--book", book).err
+    assert learning("sets", "--book", book, "--json").document[0]["state"] == "live, pinned"
+    assert learning("unpin", "--book", book).code == 0
+    assert live_now() == (6, 1, False, 1.4)
+    assert learning("pin", "--book", book).code == 0
+    assert live_now() == (6, 1, True, 1.4)
+    assert learning("pin", "3", "--book", book).code == 0
+    assert live_now() == (7, 3, True, 1.6)
+
+
 def test_the_live_set_is_exported_for_a_bot_without_a_database(
     learning: Learning, server_env: Mapping[str, str], tmp_path: Path, book: str
 ) -> None:

@@ -142,6 +142,7 @@ def test_the_checks_schedules_and_sensors(definitions: dg.Definitions) -> None:
         "pm_overrides.not_too_much_at_once": False,
         **{f"{key.to_user_string()}.in_time": False for key in LEARNED},
         "pm_overrides.settings_of_the_book": False,
+        "pm_overrides.not_pinned": False,
     }
     schedules = {s.name: s.cron_schedule for s in definitions.schedules or ()}
     assert schedules == {

@@ -205,9 +205,8 @@ def test_the_checks_of_an_asset_hold(url: str, page: Page) -> None:
     page.goto(f"{url}/assets/pm_overrides?view=checks")
     for name in ("complete", "in_bounds", "once", "not_expired", "not_too_much_at_once"):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
-    expect(page.get_by_text("Succeeded")).to_have_count(
-        7
-    )  # these, in_time and settings_of_the_book
+    # These, in_time, settings_of_the_book and not_pinned.
+    expect(page.get_by_text("Succeeded")).to_have_count(8)
     _shoot(page, "checks")
 
 

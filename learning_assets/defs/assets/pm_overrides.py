@@ -61,6 +61,7 @@ CHECKS = {
 }
 NOT_TOO_MUCH = "not_too_much_at_once"
 NO_TRIAL = "settings_of_the_book"
+NOT_PINNED = "not_pinned"
 _HOUR = timedelta(hours=1)
 
 
@@ -111,6 +112,14 @@ class _Made:
                 "thresholds wait until a person forces them, or until lessons are learned again."
             ),
         ),
+        dg.AssetCheckSpec(
+            NOT_PINNED,
+            asset="pm_overrides",
+            description=(
+                "No person holds a set live. While one does (`learning pin`, `learning rollback`), "
+                "new sets wait, also forced ones, and the held one does not expire."
+            ),
+        ),
     ],
 )
 def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with check results Dagster wants no more
@@ -122,7 +131,8 @@ def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeR
         made = _made(conn, book, settings, _as_of(conn, book, config))
         wrong = problems(made.content, _expected(made.edges, settings.min_edge_r), now)
         why = {} if config.force else _why_hold_back(conn, made.content, settings)
-        set_id = None if wrong else _store(conn, made.content, is_live=not why)
+        why |= _why_pinned(conn)
+        set_id = None if wrong else _store(conn, made.content, why)
     return dg.MaterializeResult(
         metadata={
             **pictured(pictures.overrides(made.content.overrides)),
@@ -133,7 +143,7 @@ def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeR
         },
         check_results=[
             *_results(wrong),
-            *(_waits(check, why) for check in (NOT_TOO_MUCH, NO_TRIAL)),
+            *(_waits(check, why) for check in (NOT_TOO_MUCH, NO_TRIAL, NOT_PINNED)),
         ],
     )
 
@@ -196,8 +206,25 @@ def _why_trial(conn: Conn) -> str:
     )
 
 
-def _store(conn: Conn, content: OverrideSet, *, is_live: bool) -> int:
-    return overrides.publish(conn, content) if is_live else overrides.hold_back(conn, content)
+def _why_pinned(conn: Conn) -> dict[str, str]:
+    live = overrides.live(conn)
+    if live is None or live.pinned_at is None:
+        return {}
+    since = f"{live.pinned_at:%Y-%m-%d %H:%M} UTC"
+    return {
+        NOT_PINNED: f"set {live.set_id} is held live by a person since {since}: new sets wait "
+        "until `learning unpin`"
+    }
+
+
+def _store(conn: Conn, content: OverrideSet, why: Mapping[str, str]) -> int:
+    """Publish the set, or keep it beside the live one, which does not expire while it is held."""
+    if not why:
+        return overrides.publish(conn, content)
+    live = overrides.live(conn)
+    if NOT_PINNED in why and live is not None:
+        overrides.extend(conn, live.set_id, content.expires_at)
+    return overrides.hold_back(conn, content)
 
 
 def _results(wrong: Sequence[Problem]) -> list[dg.AssetCheckResult]:
