@@ -15,7 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -92,32 +93,50 @@ def questions_of(
     return found
 
 
-def row_of(n: int, in_a_group: int, most: int | None) -> dict[str, Any]:
-    """Percentiles of one set, in microseconds: medians over the rounds."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A set of `n` overrides; questions that more than `most` of them match are left out."""
+
+    n: int
+    in_a_group: int = IN_A_GROUP
+    most: int | None = MOST_MATCHES
+
+
+def rows_of(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Percentiles of each set in microseconds: medians over rounds in which the sets take turns."""
+    made = [_made(case) for case in cases]
+    rounds = [[_percentiles(book, asked) for book, asked in made] for _ in range(ROUNDS)]
+    rows = []
+    for case, (book, asked), turns in zip(cases, made, zip(*rounds, strict=True), strict=True):
+        matched = [len(book.lookup(pattern, "entry", scope).matched) for pattern, scope in asked]
+        book.close()
+        rows.append(
+            {
+                "overrides": case.n,
+                "groups": case.n // case.in_a_group,
+                "p50_us": statistics.median(p50 for p50, _ in turns),
+                "p99_us": statistics.median(p99 for _, p99 in turns),
+                "matches": statistics.mean(matched),
+                "most_matches": max(matched),
+            }
+        )
+    return rows
+
+
+def _made(case: Case) -> tuple[OverrideBook, list[Question]]:
     rng = random.Random(_SEED)
-    book = book_of(overrides_of(rng, n, in_a_group))
-    asked = questions_of(book, rng, n // in_a_group, most)
-    rounds = [_microseconds(book, asked) for _ in range(ROUNDS)]
-    cuts = [statistics.quantiles(one, n=100) for one in rounds]
-    matched = [len(book.lookup(p, "entry", scope).matched) for p, scope in asked]
-    book.close()
-    return {
-        "overrides": n,
-        "groups": n // in_a_group,
-        "p50_us": statistics.median(cut[49] for cut in cuts),
-        "p99_us": statistics.median(cut[98] for cut in cuts),
-        "matches": statistics.mean(matched),
-        "most_matches": max(matched),
-    }
+    book = book_of(overrides_of(rng, case.n, case.in_a_group))
+    return book, questions_of(book, rng, case.n // case.in_a_group, case.most)
 
 
-def _microseconds(book: OverrideBook, asked: list[Question]) -> list[float]:
+def _percentiles(book: OverrideBook, asked: list[Question]) -> tuple[float, float]:
     taken, clock, lookup = [], time.perf_counter_ns, book.lookup
     for pattern, scope in asked:
         began = clock()
         lookup(pattern, "entry", scope)
         taken.append((clock() - began) / 1000)
-    return taken
+    cuts = statistics.quantiles(taken, n=100)
+    return cuts[49], cuts[98]
 
 
 def import_milliseconds() -> float:
@@ -130,13 +149,14 @@ def import_milliseconds() -> float:
     return statistics.median(map(float, runs))
 
 
+CASES = (Case(100), Case(1_000), Case(10_000), Case(10_000, 10_000, None))
+
+
 def document_of() -> dict[str, Any]:
     """Everything that is measured."""
     from honesty import measured_on
 
-    rows = [
-        row_of(n, IN_A_GROUP, MOST_MATCHES) for n in (100, 1_000, 10_000)
-    ] + [row_of(10_000, 10_000, None)]  # fmt: skip
+    rows = rows_of(CASES)
     few, many = rows[0], rows[2]
     return {
         **measured_on(),

@@ -16,7 +16,6 @@ from learning_assets.core.publication import change
 from learning_assets.core.records import Override
 from learning_assets.errors import UserError
 from learning_assets.store import overrides as stored
-from learning_assets.store.connection import Conn
 from learning_assets.store.overrides import PublishedSet
 
 _SHOWN = 20
@@ -101,7 +100,7 @@ def diff(
 ) -> None:
     """Show what one set of overrides changes against another."""
     with existing_book(settings_of(book)) as conn:
-        before, after = _named(conn, old), _named(conn, new)
+        before, after = stored.existing_set(conn, old), stored.existing_set(conn, new)
     rows = _changes(before, after)
     if as_json:
         print_json(rows)
@@ -111,13 +110,6 @@ def diff(
     console.print(f"from set {old} to set {new}: {len(rows)} changed, {same} as before")
     for row in rows:
         console.print(_sentence(row), markup=False, soft_wrap=True)
-
-
-def _named(conn: Conn, set_id: int) -> PublishedSet:
-    found = stored.published_set(conn, set_id)
-    if found is None:
-        raise UserError(f"there is no set {set_id}: `learning sets` lists those that there are")
-    return found
 
 
 def _changes(before: PublishedSet, after: PublishedSet) -> list[Mapping[str, Any]]:

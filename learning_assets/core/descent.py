@@ -271,12 +271,8 @@ def _emit(node, i, stride, offset, begin, filled, n_min, whole, used, found):
                 if used == found[2].shape[0]:
                     found = _larger(found[0]), _larger(found[1]), _larger(found[2])
                 out_i = found[0][used]
-                out_i[0], out_i[1], out_i[2], out_i[3] = (
-                    i,
-                    v,
-                    -1 if alone else j,
-                    -1 if alone else w,
-                )
+                out_i[0], out_i[1] = i, v
+                out_i[2], out_i[3] = (-1, -1) if alone else (j, w)
                 out_i[5] = _repeats(filled, k, first, t.shape[0])
                 out_i[4] = _number(filled[1], k)
                 found[2][used] = _statistics(found[1][used], filled, k, whole)
@@ -401,9 +397,9 @@ def _make_items(trades, starts, first, last, masks, room):
         for c in range(8):
             items[at + c] = of_trade[r, c]
         own, down, up = of_day[d, _OWN], of_day[d, _DOWN], of_day[d, _UP]
-        _put(items, at + _S, y, 1.0, y + 1.0, down)
-        _put(items, at + _ADDED, y * y, 1.0, (y + 1.0) * (y + 1.0), own)
-        _put(items, at + _FACTOR, 2.0 * y, 2.0, 2.0 * (y + 1.0), 2.0 * up)
+        _put_four(items, np.uint64(at + _S), y, 1.0, y + 1.0, down)
+        _put_four(items, np.uint64(at + _ADDED), y * y, 1.0, (y + 1.0) * (y + 1.0), own)
+        _put_four(items, np.uint64(at + _FACTOR), 2.0 * y, 2.0, 2.0 * (y + 1.0), 2.0 * up)
         exact[at + _NOTED + _ON], exact[at + _NOTED + _KEY] = (d << _HALF) + 1, keys[r]
     cells, marks = _nothing(1)
     for b in range(first, last):
@@ -415,11 +411,6 @@ def _make_items(trades, starts, first, last, masks, room):
                 _add_item(items, exact, e, masks, cells, marks, 0)
                 ups += items[e * _ITEM + _FACTOR + 3]
         _as_item(cells, marks, 0, ups, blocks, exact_blocks, b - first)
-
-
-@_jit
-def _put(x, k, a, b, c, d):
-    x[k], x[k + 1], x[k + 2], x[k + 3] = a, b, c, d
 
 
 @_jit
@@ -521,12 +512,11 @@ def _add_pairs(node, i, b, stride, offset, room, skip, base, parts, there, acted
         elif waiting < 0:
             waiting = j
         else:
-            _add_rows(room, skip, base, codes[waiting, lo:hi], offset[waiting], codes[j, lo:hi],
-                      offset[j], True, masks, into)  # fmt: skip
+            _add_rows_twice(room, skip, base, codes[waiting, lo:hi], offset[waiting],
+                            codes[j, lo:hi], offset[j], masks, into)  # fmt: skip
             waiting = -1
     if waiting >= 0:
-        row, begin = codes[waiting, lo:hi], offset[waiting]
-        _add_rows(room, skip, base, row, begin, row, begin, False, masks, into)
+        _add_rows(room, skip, base, codes[waiting, lo:hi], offset[waiting], masks, into)
 
 
 @_jit
@@ -556,19 +546,24 @@ def _add_actions(room, skip, t, base, row, begin, masks, into):
 
 
 @_jit
-def _add_rows(room, skip, base, row, begin, other, also, both, masks, into):
-    """Add trades of one action each to their cells of one later dimension, or of two."""
+def _add_rows(room, skip, base, row, begin, masks, into):
+    """Add trades of one action each to their cells of a later dimension."""
     items, exact, _, _ = room
     cells, marks, _, _ = into
-    if both:
-        for p in range(row.shape[0]):
-            k = base[p] + np.uint64(begin) + np.uint64(row[p])
-            h = base[p] + np.uint64(also) + np.uint64(other[p])
-            _add_twice(items, exact, skip + p, masks, cells, marks, k, h)
-    else:
-        for p in range(row.shape[0]):
-            k = base[p] + np.uint64(begin) + np.uint64(row[p])
-            _add_item(items, exact, skip + p, masks, cells, marks, k)
+    for p in range(row.shape[0]):
+        k = base[p] + np.uint64(begin) + np.uint64(row[p])
+        _add_item(items, exact, skip + p, masks, cells, marks, k)
+
+
+@_jit
+def _add_rows_twice(room, skip, base, row, begin, other, also, masks, into):
+    """The same for two later dimensions at once."""
+    items, exact, _, _ = room
+    cells, marks, _, _ = into
+    for p in range(row.shape[0]):
+        k = base[p] + np.uint64(begin) + np.uint64(row[p])
+        h = base[p] + np.uint64(also) + np.uint64(other[p])
+        _add_twice(items, exact, skip + p, masks, cells, marks, k, h)
 
 
 @_jit
@@ -765,9 +760,7 @@ def sum_node(t, codes, starts, constant, widths, pairs, repeated, where, y):
     offset = np.zeros(codes.shape[0], np.int64)
     first = 0
     while first < where.shape[0]:
-        i = where[first, 0]
-        stride = _columns(i, widths, pairs, offset)
-        slot, end = _slots(where, first, widths[i] * stride, stride, offset)
+        i, stride, slot, end = _next_dimension(where, first, widths, pairs, offset)
         # The row before those of the dimension takes what is of no use, and is then put right.
         used = out[first].copy()
         _sum(t, codes, starts, constant, totals, widths, pairs, repeated, i, stride, offset, slot,
@@ -784,9 +777,7 @@ def count_node(t, codes, starts, constant, widths, pairs, repeated, where, day, 
     offset = np.zeros(codes.shape[0], np.int64)
     first = 0
     while first < where.shape[0]:
-        i = where[first, 0]
-        stride = _columns(i, widths, pairs, offset)
-        slot, end = _slots(where, first, widths[i] * stride, stride, offset)
+        i, stride, slot, end = _next_dimension(where, first, widths, pairs, offset)
         used = out[first].copy()
         _count_days(t, codes, starts, constant, widths, pairs, repeated, i, stride, offset, slot,
                     day, out[first : end + 1])  # fmt: skip
@@ -796,14 +787,19 @@ def count_node(t, codes, starts, constant, widths, pairs, repeated, where, day, 
 
 
 @_jit
-def _slots(where, first, n_cells, stride, offset):
-    """The rows of the cells of a dimension, from 1 (0 for cells of no use), and where they end."""
-    slot, end = np.zeros(n_cells, np.int32), first
-    while end < where.shape[0] and where[end, 0] == where[first, 0]:
+def _next_dimension(where, first, widths, pairs, offset):
+    """The dimension of slice `first`, the cells of a value, the rows of its cells, and its end.
+
+    Rows count from 1 at `first`; 0 is that of the cells of no use.
+    """
+    i, end = where[first, 0], first
+    stride = _columns(i, widths, pairs, offset)
+    slot = np.zeros(widths[i] * stride, np.int32)
+    while end < where.shape[0] and where[end, 0] == i:
         within = offset[where[end, 2]] + where[end, 3] if where[end, 2] >= 0 else 0
         slot[where[end, 1] * stride + within] = end - first + 1
         end += 1
-    return slot, end
+    return i, stride, slot, end
 
 
 @_jit

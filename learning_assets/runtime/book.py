@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from learning_assets.runtime.sets import Answer, LiveSet, Status, answered
+from learning_assets.core.records import GroupKey
+from learning_assets.runtime.sets import Answer, LiveSet, Status, answered, live_at
 from learning_assets.runtime.source import Database, File, Source, UnavailableError
 
 REFRESH_SECONDS = 20.0
-_MOST_REMEMBERED = 64
+_REMEMBERED = 64  # past sets
 _LOG = logging.getLogger(__name__)
 
 
@@ -56,7 +57,7 @@ class OverrideBook:
         self._source, self._clock = source, clock
         self._shadow, self._hold_out = shadow, hold_out
         self._state = _State()
-        self._past: dict[int, LiveSet] = {}
+        self._past: tuple[LiveSet, ...] = ()
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self.refresh()
@@ -114,61 +115,59 @@ class OverrideBook:
         time in each set that reads the source, so in asyncio call it in a thread. `trade_id` is
         what the hold-out goes by. Never raises.
         """
-        group = module, pattern_key, action_category
-        if at is not None:
-            return self._applied(self._at(group, scope, at), trade_id)
+        try:
+            group = GroupKey(module, pattern_key, action_category)
+            answer = self._now(group, scope) if at is None else self._at(group, scope, at)
+            return self._applied(answer, trade_id)
+        except Exception as error:  # noqa: BLE001  # a bot goes on whatever it asks
+            why = f"the question cannot be used ({type(error).__name__}: {error})"
+            return Answer(1.0, 1.0, Status.NO_MATCH, why)
+
+    def _now(self, group: GroupKey, scope: Mapping[str, object]) -> Answer:
         state = self._state
         if state.live is None:
             reason = state.problem or "nothing has been published yet"
             return Answer(1.0, 1.0, Status.NO_OVERRIDES, reason)
-        return self._applied(
-            answered(state.live, group, scope, self._clock(), state.problem), trade_id
-        )
+        return answered(state.live, group, scope, self._clock(), state.problem)
+
+    def _at(self, group: GroupKey, scope: Mapping[str, object], at: datetime) -> Answer:
+        found, problem = live_at(self._past, at), ""
+        if found is None:
+            found, problem = self._read(lambda: self._source.at(at))
+        if found is None:
+            reason = problem or f"no set was live at {at.isoformat()}"
+            return Answer(1.0, 1.0, Status.NO_OVERRIDES, reason)
+        if found.live_to is not None and found not in self._past:
+            self._past = (found, *self._past)[:_REMEMBERED]
+        return answered(found, group, scope, at)
 
     def _applied(self, answer: Answer, trade_id: str | None) -> Answer:
         if answer.status != Status.OK:
             return answer
         if self._shadow:
-            return answer._replace(multiplier=1.0, status=Status.SHADOW, reason="shadow mode")
+            reason = answer.reason or "shadow mode"
+            return answer._replace(multiplier=1.0, status=Status.SHADOW, reason=reason)
         if trade_id is not None and self._hold_out and is_held_out(trade_id, self._hold_out):
-            reason = "this trade is held out"
+            reason = answer.reason or "this trade is held out"
             return answer._replace(multiplier=1.0, status=Status.HELD_OUT, reason=reason)
         return answer
-
-    def _at(self, group: tuple[str, str, str], scope: Mapping[str, object], at: datetime) -> Answer:
-        if at.tzinfo is None:
-            return Answer(1.0, 1.0, Status.NO_OVERRIDES, "the moment has no time zone")
-        past = tuple(self._past.values())
-        for known in past:
-            if known.live_to is not None and known.live_from <= at < known.live_to:
-                return answered(known, group, scope, at)
-        try:
-            found = self._source.at(at)
-        except UnavailableError as error:
-            return Answer(1.0, 1.0, Status.NO_OVERRIDES, str(error))
-        if found is None:
-            return Answer(1.0, 1.0, Status.NO_OVERRIDES, f"no set was live at {at.isoformat()}")
-        self._remember(found)
-        return answered(found, group, scope, at)
-
-    def _remember(self, found: LiveSet) -> None:
-        with self._reading:
-            past = {**self._past, found.set_id: found}
-            while len(past) > _MOST_REMEMBERED:
-                past.pop(next(iter(past)))
-            self._past = past
 
     def refresh(self) -> None:
         """Read the live set now. Never raises; what goes wrong is in the next answers."""
         with self._reading:
-            before = self._state
-            try:
-                self._state = _State(self._source.newest(before.live))
-            except UnavailableError as error:
-                self._state = _State(before.live, str(error))
-            except Exception as error:  # noqa: BLE001  # a bot goes on whatever happens here
-                _LOG.exception("the overrides could not be refreshed")
-                self._state = _State(before.live, f"{type(error).__name__} while refreshing")
+            known = self._state.live
+            found, problem = self._read(lambda: self._source.newest(known))
+            self._state = _State(known if problem else found, problem)
+
+    def _read(self, read: Callable[[], LiveSet | None]) -> tuple[LiveSet | None, str]:
+        """What the source says, or why it says nothing."""
+        try:
+            return read(), ""
+        except UnavailableError as error:
+            return None, str(error)
+        except Exception as error:  # noqa: BLE001  # a bot and the thread that refreshes go on
+            _LOG.exception("the overrides could not be read")
+            return None, f"the overrides could not be read ({type(error).__name__})"
 
     def _keep_fresh(self, seconds: float) -> None:
         while not self._closed.wait(seconds):

@@ -15,9 +15,8 @@ from sys import intern
 from typing import Any, NamedTuple
 
 from learning_assets.core.combine import BOUNDS, combine
+from learning_assets.core.records import GroupKey, lesson_id
 from learning_assets.core.scope import ScopeSubset, normalise_value, subset
-
-Group = tuple[str, str, str]
 
 
 class Status(StrEnum):
@@ -101,7 +100,7 @@ class LiveSet:
     live_to: datetime | None
     published_at: datetime
     expires_at: datetime
-    groups: Mapping[Group, _Node]
+    groups: Mapping[GroupKey, _Node]
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> LiveSet:
@@ -124,7 +123,7 @@ class LiveSet:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
-    def matched(self, group: Group, scope: Mapping[str, object]) -> tuple[Matched, ...]:
+    def matched(self, group: GroupKey, scope: Mapping[str, object]) -> tuple[Matched, ...]:
         """The overrides of a group whose scope is part of `scope`, in the order of the set."""
         root = self.groups.get(group)
         if root is None:
@@ -158,8 +157,8 @@ def _position(item: tuple[int, Matched]) -> int:
     return item[0]
 
 
-def _indexed(overrides: Iterable[Mapping[str, Any]]) -> dict[Group, _Node]:
-    groups: dict[Group, _Growing] = {}
+def _indexed(overrides: Iterable[Mapping[str, Any]]) -> dict[GroupKey, _Node]:
+    groups: dict[GroupKey, _Growing] = {}
     for position, (group, matched) in enumerate(map(_override, overrides)):
         node = groups.setdefault(group, _Growing())
         for dim, value in matched.scope_subset:
@@ -168,20 +167,19 @@ def _indexed(overrides: Iterable[Mapping[str, Any]]) -> dict[Group, _Node]:
     return {group: grown.frozen() for group, grown in groups.items()}
 
 
-def _override(document: Mapping[str, Any]) -> tuple[Group, Matched]:
-    module, pattern_key, category = document["group"]
+def _override(document: Mapping[str, Any]) -> tuple[GroupKey, Matched]:
+    group = GroupKey(*document["group"])
     pairs = tuple((intern(d), intern(v)) for d, v in subset(document["scope_subset"]))
-    name = f"{pattern_key}/{category}"
+    name = lesson_id(group, pairs)
     if any(normalise_value(value) != value for _, value in pairs):
-        raise ValueError(f"an override of {name} has a scope that is not normalised")
-    if module not in BOUNDS:
-        raise ValueError(f"an override of {name} is of the module {module}")
+        raise ValueError(f"the scope of {name} is not normalised")
+    if group.module not in BOUNDS:
+        raise ValueError(f"{name} is of the module {group.module}")
     multiplier = float(document["multiplier"])
-    low, high = BOUNDS[module]
+    low, high = BOUNDS[group.module]
     if not low <= multiplier <= high:
-        raise ValueError(f"an override of {name} has the multiplier {multiplier:g}")
-    scope = "|".join(f"{dim}={value}" for dim, value in pairs) or "*"
-    return (module, pattern_key, category), Matched(f"{name}/{scope}", pairs, multiplier)
+        raise ValueError(f"{name} has the multiplier {multiplier:g}")
+    return group, Matched(name, pairs, multiplier)
 
 
 def _time(value: object) -> datetime:
@@ -192,7 +190,7 @@ def _time(value: object) -> datetime:
 
 
 def answered(
-    live: LiveSet, group: Group, scope: Mapping[str, object], now: datetime, problem: str = ""
+    live: LiveSet, group: GroupKey, scope: Mapping[str, object], now: datetime, problem: str = ""
 ) -> Answer:
     """The answer of a set at a moment; `problem` is why it may not be the newest."""
     about = live.set_id, live.published_at, live.expires_at

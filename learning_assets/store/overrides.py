@@ -80,9 +80,7 @@ def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
     """
     with conn.transaction():
         table_lock(conn, PM_OVERRIDES.name)
-        wanted, current = published_set(conn, set_id), live(conn)
-        if wanted is None:
-            raise UserError(f"there is no set {set_id}: `learning sets` lists those that there are")
+        wanted, current = existing_set(conn, set_id), live(conn)
         if wanted.content.replay:
             raise UserError(f"set {set_id} is a replay, made for backtests: it never goes live")
         if current is None or current.set_id != set_id:
@@ -98,9 +96,7 @@ def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
             "UPDATE pm_override_sets SET pinned_at = coalesce(pinned_at, %s) WHERE set_id = %s",
             [now, set_id],
         )
-        pinned = published_set(conn, set_id)
-    assert pinned is not None
-    return pinned
+        return existing_set(conn, set_id)
 
 
 def unpin(conn: Conn) -> PublishedSet | None:
@@ -210,6 +206,18 @@ def published_set(conn: Conn, set_id: int) -> PublishedSet | None:
     """The set of that number, None where there is none."""
     row = conn.execute(_SELECT_SETS + "WHERE set_id = %s", [set_id]).fetchone()
     return None if row is None else _published(*row)
+
+
+def existing_set(conn: Conn, set_id: int) -> PublishedSet:
+    """The set of that number.
+
+    Raises:
+        UserError: where there is none.
+    """
+    found = published_set(conn, set_id)
+    if found is None:
+        raise UserError(f"there is no set {set_id}: `learning sets` lists those that there are")
+    return found
 
 
 def newest_sets(conn: Conn, count: int) -> list[PublishedSet]:

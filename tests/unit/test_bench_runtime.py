@@ -15,7 +15,8 @@ import runtime
 
 def test_a_row_is_of_the_set_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "LOOKUPS", 200)
-    row = runtime.row_of(100, 10, most=3)
+    [row, larger] = runtime.rows_of([runtime.Case(100), runtime.Case(300)])
+    assert (larger["overrides"], larger["groups"]) == (300, 30)
     assert (row["overrides"], row["groups"]) == (100, 10)
     assert 0 < row["p50_us"] <= row["p99_us"]
     assert 0 < row["matches"] <= row["most_matches"] <= 3
@@ -23,7 +24,7 @@ def test_a_row_is_of_the_set_that_was_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_worst_case_has_all_overrides_in_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "LOOKUPS", 20)
-    row = runtime.row_of(500, 500, most=None)
+    [row] = runtime.rows_of([runtime.Case(500, 500, None)])
     assert row["groups"] == 1
     assert row["most_matches"] > 3
 

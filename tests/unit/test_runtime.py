@@ -127,6 +127,17 @@ def test_what_is_no_scope_value_is_taken_as_absent() -> None:
     assert book.lookup(PATTERN, "entry", {"d": np.float64(1.0)}).multiplier == 1.1
 
 
+def test_a_question_that_makes_no_sense_is_answered_too() -> None:
+    book, _ = given(one(1.2, chain="solana"))
+    strange: Any = [(PATTERN, "entry", None), ([PATTERN], "entry", {}), (PATTERN, "entry", 7)]
+    for question in strange:
+        answer = book.lookup(*question)
+        assert (answer.multiplier, answer.status) == (1.0, Status.NO_MATCH)
+    for moment in ("yesterday", 3):
+        odd: Any = moment
+        assert book.lookup(PATTERN, "entry", {}, at=odd).reason.startswith("the question cannot")
+
+
 def test_a_set_that_expired_is_not_applied_and_says_why() -> None:
     book, source = given(one(1.2))
     late = NOON + timedelta(hours=6)
