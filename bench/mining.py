@@ -108,8 +108,9 @@ CASES = (
     Case(5_000, depth=2, others=("naive", *PEERS)),
     Case(5_000, others=("naive", *PEERS)),
     Case(5_000, actions=3, others=("naive",)),
+    Case(10_000, others=("pyfim",)),
+    Case(10_000, actions=3),
     Case(20_000, others=("pyfim",)),
-    Case(20_000, actions=3),
     Case(100_000, others=("pyfim",)),
     Case(100_000, actions=3),
 )

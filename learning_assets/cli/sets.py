@@ -23,12 +23,15 @@ _SHOWN = 20
 
 def sets(
     last: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = _SHOWN,
+    replays: Annotated[
+        bool, typer.Option("--replays", help="Also those that were made to judge the past.")
+    ] = False,
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the sets of overrides: when each was live, and what it changed."""
     with existing_book(settings_of(book)) as conn:
-        found = stored.newest_sets(conn, last + 1)
+        found = stored.newest_sets(conn, last, replays=replays)
     rows = [_row(one, _before(found[k + 1 :])) for k, one in enumerate(found[:last])]
     if as_json:
         print_json(rows)

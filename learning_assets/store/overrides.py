@@ -122,7 +122,8 @@ def before_live(conn: Conn) -> int | None:
         "WHERE live_from IS NOT NULL AND copy_of IS NULL AND set_id < %s",
         [current.copy_of or current.set_id],
     ).fetchone()
-    return None if row is None else row[0]
+    assert row is not None
+    return row[0]  # type: ignore[no-any-return]  # of a column of integers
 
 
 def extend(conn: Conn, set_id: int, expires_at: datetime) -> None:
@@ -220,10 +221,18 @@ def existing_set(conn: Conn, set_id: int) -> PublishedSet:
     return found
 
 
-def newest_sets(conn: Conn, count: int) -> list[PublishedSet]:
-    """The newest sets of any kind, the newest first."""
-    query = _SELECT_SETS + "ORDER BY set_id DESC LIMIT %s"
-    return [_published(*row) for row in conn.execute(query, [count])]
+def newest_sets(conn: Conn, count: int, *, replays: bool) -> list[PublishedSet]:
+    """The newest sets, the newest first, with or without replays; at the end one that was live.
+
+    So many, and after them, if there is one, the last that was live before.
+    """
+    query = _SELECT_SETS + "WHERE %s OR NOT replay ORDER BY set_id DESC LIMIT %s"
+    found = [_published(*row) for row in conn.execute(query, [replays, count])]
+    query = (
+        _SELECT_SETS + "WHERE live_from IS NOT NULL AND set_id < %s ORDER BY set_id DESC LIMIT 1"
+    )
+    oldest = found[-1].set_id if found else 0
+    return found + [_published(*row) for row in conn.execute(query, [oldest])]
 
 
 def live_sets(conn: Conn, since: datetime, until: datetime) -> list[PublishedSet]:

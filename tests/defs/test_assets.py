@@ -592,11 +592,7 @@ def test_a_set_that_changes_too_much_waits_and_the_live_one_stays(
 def test_a_set_that_a_person_holds_stays_live_whatever_runs(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
-    fill(conn, book)
-    _take_in(resource)
-    for module in ("dm", "pm"):
-        learning_lessons(dg.build_asset_context(partition_key=module), LessonsConfig(), resource)
-    pm_overrides(OverridesConfig(), resource)
+    _publish(conn, book, resource)
     good = overrides.live(conn)
     assert good is not None
     pm_overrides(OverridesConfig(), resource)

@@ -460,7 +460,7 @@ def test_sets_and_what_they_change(
         publish(conn, again)
         hold_back(conn, replace(first, overrides=()))
         publish(conn, replace(again, replay=True))
-    rows = learning("sets", "--book", book, "--json").document
+    rows = learning("sets", "--replays", "--book", book, "--json").document
     assert [(row["set_id"], row["state"]) for row in rows] == [
         (4, "replay"), (3, "held back"), (2, "live"), (1, "past"),
     ]  # fmt: skip
@@ -469,7 +469,8 @@ def test_sets_and_what_they_change(
         (0, 0, 0), (0, 2, 0), (1, 0, 1), (None, None, None),
     ]  # fmt: skip
     assert rows[3]["live_to"] == rows[2]["live_from"] == at.isoformat()
-    assert len(learning("sets", "--last", "2", "--book", book, "--json").document) == 2
+    few = learning("sets", "--last", "2", "--book", book, "--json").document
+    assert [(row["set_id"], row["compared_with"]) for row in few] == [(3, 2), (2, 1)]
     changes = learning("diff", "1", "2", "--book", book, "--json").document
     assert [(c["lesson_id"], c["old"], c["new"]) for c in changes] == [
         ("pm.a.b/entry/chain=sol", 1.4, 1.9),
