@@ -104,20 +104,19 @@ CASES = (
     Case(1_000, dims=6, others=("naive_whole", *PEERS)),
     Case(1_000, actions=3, dims=6, others=("naive_whole",)),
     Case(1_000, others=("naive", *PEERS)),
-    Case(1_000, actions=3),
     Case(5_000, depth=2, others=("naive", *PEERS)),
     Case(5_000, others=("naive", *PEERS)),
     Case(5_000, actions=3, others=("naive",)),
     Case(10_000, others=("pyfim",)),
     Case(10_000, actions=3),
     Case(20_000, others=("pyfim",)),
-    Case(100_000, others=("pyfim",)),
+    Case(100_000),
     Case(100_000, actions=3),
 )
 FULL_CASES = (
     Case(5_000, others=("naive_whole",), repeats=1),
     Case(10_000, others=("naive", "pysubgroup")),
-    Case(100_000, others=("naive",)),
+    Case(100_000, others=("naive", "pyfim")),
     Case(1_000_000, others=("pyfim",)),
     Case(1_000_000, actions=3),
 )

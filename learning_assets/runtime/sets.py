@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -139,13 +140,19 @@ def _descend(node: _Node, scope: Mapping[str, object], found: list[tuple[int, Ma
     here, dims, values, below = node
     found += here
     for dim, value, then in zip(dims, values, below, strict=True):
-        given = _canonical(scope.get(dim))
+        given = scope.get(dim)
+        given = _text(given) if type(given) is str else _canonical(given)
         if value is None:
             then = then.get(given)
         elif given != value:
             continue
         if then is not None:
             _descend(then, scope, found)
+
+
+@lru_cache(65536)
+def _text(value: str) -> str | None:
+    return normalise_value(value)
 
 
 def _canonical(value: object) -> str | None:
