@@ -45,6 +45,9 @@ class _Given:
     def at(self, moment: datetime) -> LiveSet:
         return self._live
 
+    def replays(self, since: datetime, until: datetime) -> list[LiveSet]:
+        return []
+
 
 def scope_of(rng: random.Random) -> dict[str, str]:
     """A scope with all dimensions."""
@@ -72,6 +75,7 @@ def book_of(overrides: list[dict[str, Any]]) -> OverrideBook:
     """A book of them."""
     document = {
         "set_id": 1,
+        "as_of": NOW,
         "live_from": NOW,
         "published_at": NOW,
         "expires_at": NOW + timedelta(days=1),

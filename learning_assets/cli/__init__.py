@@ -19,6 +19,7 @@ from learning_assets.cli.doctor import doctor
 from learning_assets.cli.effectiveness import effectiveness
 from learning_assets.cli.older import import_older
 from learning_assets.cli.plan import plan
+from learning_assets.cli.replay import replay
 from learning_assets.cli.report import report
 from learning_assets.cli.run import run
 from learning_assets.cli.sets import diff, pin, rollback, sets, unpin
@@ -52,7 +53,7 @@ def _everywhere(
 
 _COMMANDS = (
     *(run, ui, overrides, lessons, lookup),
-    *(sets, diff, rollback, pin, unpin),
+    *(sets, diff, rollback, pin, unpin, replay),
     *(effectiveness, report, plan, doctor, reset),
 )
 for command in _COMMANDS:

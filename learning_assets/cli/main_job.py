@@ -22,6 +22,7 @@ from learning_assets.cli.book import check_addresses, existing_book, tables_up
 from learning_assets.cli.output import terminal
 from learning_assets.cli.request import Request
 from learning_assets.cli.summary import RunReport, report_of
+from learning_assets.core.history import WEEK
 from learning_assets.defs.opening import (
     DEMO,
     STRANDS,
@@ -152,25 +153,26 @@ def _materialize(request: Request, settings: Settings, chosen: Chosen, now: date
     with connect(settings) as conn:
         remember_source(conn, chosen.remembered)
         stored = [] if live else events.days(conn)
-    first, last = window_of([*chosen.summary.days, *stored], now.date(), live=live)
-    with _progress(terminal(to_stderr=True)) as progress:
+    window = window_of([*chosen.summary.days, *stored], now.date(), live=live)
+    with progress_on(terminal(to_stderr=True)) as progress:
         # Dagster takes a second to import.
         from learning_assets.defs.partitions import last_full_day, weeks_between
         from learning_assets.defs.run import main_job
 
         with main_job(settings, progress) as job:
-            job.take_in(first, last)
+            job.take_in(*window)
             as_of = request.as_of or _as_of(settings, chosen, now, live=live)
             for module in ("dm", "pm"):
                 job.learn(module, as_of)
-            weeks = weeks_between(_first_close(settings, as_of), min(as_of, now))
+            weeks = weeks_between(first_close(settings, as_of), min(as_of, now))
             if weeks is not None:
                 job.learn_about_lessons(*weeks)
             day = last_full_day(min(as_of, now))
             if day is not None:
                 job.learn_about_regimes(day)
             if weeks is not None and request.weeks > 0:
-                job.judge_past(*weeks, as_of, request.weeks)
+                first, last = weeks
+                job.judge_past(max(first, last - (request.weeks - 1) * WEEK), last, as_of)
             job.publish(as_of, force=_is_meant(request))
     with connect(settings) as conn:
         return report_of(conn, settings.book, chosen.summary, as_of, job.seconds, chosen.market)
@@ -189,7 +191,7 @@ def _as_of(settings: Settings, chosen: Chosen, now: datetime, *, live: bool) -> 
     return learned_as_of(days, now, live=live)
 
 
-def _first_close(settings: Settings, as_of: datetime) -> datetime:
+def first_close(settings: Settings, as_of: datetime) -> datetime:
     """The first day with a closed trade; `as_of` where there is none."""
     with connect(settings) as conn:
         first = events.days(conn)[:1]
@@ -197,7 +199,7 @@ def _first_close(settings: Settings, as_of: datetime) -> datetime:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+def progress_on(console: Console) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
     """A line per step with its time; where there is no terminal, once it is done."""
     if not console.is_terminal:
         yield partial(_timed, console)

@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 
-from learning_assets.core.history import WEEK
 from learning_assets.defs.build import build_definitions
 from learning_assets.defs.instance import instance_of
 from learning_assets.defs.launcher import process_tags
@@ -65,9 +64,8 @@ class MainJob:
         """Materialize the regime weights as of the end of this day."""
         self._run("regime_weights", "learning_regime_weights", {}, day.isoformat())
 
-    def judge_past(self, first: datetime, last: datetime, as_of: datetime, most: int) -> None:
-        """Materialize the walk-forward of the newest of these weeks, at most so many of them."""
-        first = max(first, last - (most - 1) * WEEK)
+    def judge_past(self, first: datetime, last: datetime, as_of: datetime) -> None:
+        """Materialize the walk-forward of these weeks."""
         tags = {_RANGE_START: first.date().isoformat(), _RANGE_END: last.date().isoformat()}
         asset = "override_effectiveness"
         self._run("effectiveness", asset, _as_of(as_of, asset), tags=tags)

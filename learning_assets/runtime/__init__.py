@@ -9,7 +9,8 @@
 Nothing here imports Dagster, numpy or pandas, and nothing raises once the book is made.
 """
 
+from learning_assets.runtime.backtest import Backtest, InSampleError
 from learning_assets.runtime.book import OverrideBook
 from learning_assets.runtime.sets import Answer, Matched, Status
 
-__all__ = ["Answer", "Matched", "OverrideBook", "Status"]
+__all__ = ["Answer", "Backtest", "InSampleError", "Matched", "OverrideBook", "Status"]

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 from learning_assets.core.records import GroupKey
-from learning_assets.runtime.sets import Answer, LiveSet, Status, answered, live_at
+from learning_assets.runtime.backtest import Backtest, InSampleError, check_covered
+from learning_assets.runtime.sets import Answer, LiveSet, Status, answered, live_at, unusable
 from learning_assets.runtime.source import Database, File, Source, UnavailableError
 
 REFRESH_SECONDS = 20.0
@@ -120,8 +121,33 @@ class OverrideBook:
             answer = self._now(group, scope) if at is None else self._at(group, scope, at)
             return self._applied(answer, trade_id)
         except Exception as error:  # noqa: BLE001  # a bot goes on whatever it asks
-            why = f"the question cannot be used ({type(error).__name__}: {error})"
-            return Answer(1.0, 1.0, Status.NO_MATCH, why)
+            return unusable(error)
+
+    def backtest(self, since: datetime, until: datetime, *, force: bool = False) -> Backtest:
+        """Look-ups with the sets of their time, which `learning replay` made, for a backtest.
+
+        Reads them once. With `force` the newest set answers at all times, although it was learned
+        from trades of the backtest; each answer then says so.
+
+        Raises:
+            InSampleError: where some moment from `since` to `until` has no set that was learned
+                before it, and where the source cannot be read or, forced, has no set at all.
+            TypeError: for times without a time zone.
+        """
+        if force:
+            self.refresh()
+            known = self._state.live
+            if known is None:
+                raise InSampleError(self._state.problem or "nothing has been published yet")
+            return Backtest((), known, self._applied)
+        if since.tzinfo is None or until.tzinfo is None:
+            raise TypeError(f"{since} and {until} need a time zone")
+        try:
+            replays = self._source.replays(since, until)
+        except UnavailableError as error:
+            raise InSampleError(str(error)) from None
+        check_covered(replays, since, until)
+        return Backtest(replays, None, self._applied)
 
     def _now(self, group: GroupKey, scope: Mapping[str, object]) -> Answer:
         state = self._state

@@ -94,9 +94,13 @@ class _Growing:
 
 @dataclass(frozen=True, slots=True)
 class LiveSet:
-    """A published set: when it was live (`live_to` None for ever), and its overrides by group."""
+    """A set: when it was live (`live_to` None for ever), and its overrides by group.
+
+    A replay was never live; it counts from its as_of until it expires.
+    """
 
     set_id: int
+    as_of: datetime
     live_from: datetime
     live_to: datetime | None
     published_at: datetime
@@ -112,10 +116,12 @@ class LiveSet:
                 multiplier is out of its bounds; the message says what.
         """
         try:
-            live_to = document.get("live_to")
+            is_replay = document.get("replay", False) is True
+            live_to = document["expires_at"] if is_replay else document.get("live_to")
             return cls(
                 int(document["set_id"]),
-                _time(document["live_from"]),
+                _time(document["as_of"]),
+                _time(document["as_of" if is_replay else "live_from"]),
                 None if live_to is None else _time(live_to),
                 _time(document["published_at"]),
                 _time(document["expires_at"]),
@@ -209,6 +215,12 @@ def answered(
         return Answer(1.0, 1.0, Status.NO_MATCH, problem, (), *about)
     multiplier = combine(group[0], (m.multiplier for m in matched))
     return Answer(multiplier, multiplier, Status.OK, problem, matched, *about)
+
+
+def unusable(error: Exception) -> Answer:
+    """The answer to a question that makes no sense."""
+    why = f"the question cannot be used ({type(error).__name__}: {error})"
+    return Answer(1.0, 1.0, Status.NO_MATCH, why)
 
 
 def live_at(sets: Iterable[LiveSet], at: datetime) -> LiveSet | None:

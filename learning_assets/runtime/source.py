@@ -9,13 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from learning_assets.runtime.sets import LiveSet, live_at
 
 _CONNECT_SECONDS = 3
 _STATEMENT_MILLISECONDS = 5000
-_COLUMNS = ("set_id", "live_from", "live_to", "published_at", "expires_at", "overrides")
+_TIMES = ("as_of", "live_from", "live_to", "published_at", "expires_at")
+_COLUMNS = ("set_id", *_TIMES, "replay", "overrides")
 
 
 class UnavailableError(Exception):
@@ -39,6 +40,13 @@ class Source(Protocol):
             UnavailableError: likewise.
         """
 
+    def replays(self, since: datetime, until: datetime) -> list[LiveSet]:
+        """The replayed sets of the weeks that touch since … until, in order of time.
+
+        Raises:
+            UnavailableError: likewise.
+        """
+
 
 class Database:
     """The tables of a book in PostgreSQL; a connection for each reading."""
@@ -51,7 +59,8 @@ class Database:
         self._psycopg, self._url = psycopg, url
         names = sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
         table = sql.Identifier(schema, "pm_override_sets")
-        live = sql.SQL(" FROM {} WHERE live_from IS NOT NULL ").format(table)
+        where = sql.SQL(" FROM {} WHERE ").format(table)
+        live = where + sql.SQL("live_from IS NOT NULL ")
         self._which = sql.SQL("SELECT set_id") + live + sql.SQL("AND live_to IS NULL")
         self._newest = sql.SQL("SELECT ") + names + live + sql.SQL("AND live_to IS NULL")
         self._at = sql.SQL("SELECT ") + names + live
@@ -59,6 +68,8 @@ class Database:
             "AND live_from <= %s AND coalesce(live_to, 'infinity') > %s "
             "ORDER BY set_id DESC LIMIT 1"
         )
+        self._replays = sql.SQL("SELECT ") + names + where
+        self._replays += sql.SQL("replay AND as_of < %s AND expires_at > %s ORDER BY as_of, set_id")
 
     def newest(self, known: LiveSet | None) -> LiveSet | None:
         """As `Source` has it; a set that is known costs one small query."""
@@ -69,6 +80,10 @@ class Database:
     def at(self, moment: datetime) -> LiveSet | None:
         """As `Source` has it."""
         return _first(self._rows(self._at, (moment, moment)))
+
+    def replays(self, since: datetime, until: datetime) -> list[LiveSet]:
+        """As `Source` has it."""
+        return [_set(row) for row in self._rows(self._replays, (until, since))]
 
     def _rows(self, query: Any, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -89,9 +104,11 @@ class Database:
 
 
 def _first(rows: list[tuple[Any, ...]]) -> LiveSet | None:
-    if not rows:
-        return None
-    document = dict(zip(_COLUMNS, rows[0], strict=True))
+    return _set(rows[0]) if rows else None
+
+
+def _set(row: tuple[Any, ...]) -> LiveSet:
+    document = dict(zip(_COLUMNS, row, strict=True))
     try:
         return LiveSet.of(document)
     except ValueError as error:
@@ -99,27 +116,35 @@ def _first(rows: list[tuple[Any, ...]]) -> LiveSet | None:
 
 
 class File:
-    """A file that `learning overrides --export` wrote; it may be replaced at any time."""
+    """A file that `learning overrides --export` or `learning replay --export` wrote.
+
+    It may be replaced at any time.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read: tuple[tuple[int, int, int], list[LiveSet]] | None = None
+        self._read: tuple[tuple[int, int, int], _Sets] | None = None
 
     def newest(self, known: LiveSet | None) -> LiveSet | None:
         """As `Source` has it."""
-        return next((one for one in self._sets() if one.live_to is None), None)
+        return next((one for one in self._sets().live if one.live_to is None), None)
 
     def at(self, moment: datetime) -> LiveSet | None:
         """As `Source` has it."""
-        return live_at(self._sets(), moment)
+        return live_at(self._sets().live, moment)
 
-    def _sets(self) -> list[LiveSet]:
+    def replays(self, since: datetime, until: datetime) -> list[LiveSet]:
+        """As `Source` has it."""
+        found = self._sets().replays
+        return [one for one in found if one.live_from < until and one.expires_at > since]
+
+    def _sets(self) -> _Sets:
         try:
             stat = self._path.stat()
             state = stat.st_mtime_ns, stat.st_size, stat.st_ino
             if self._read is None or self._read[0] != state:
                 document = json.loads(self._path.read_text(encoding="utf-8"))
-                self._read = state, [LiveSet.of(one) for one in _documents(document)]
+                self._read = state, _Sets.of(_documents(document))
         except OSError as error:
             raise UnavailableError(f"{self._path} cannot be read ({error.strerror})") from None
         except ValueError as error:
@@ -127,8 +152,23 @@ class File:
         return self._read[1]
 
 
+class _Sets(NamedTuple):
+    """What a file holds: sets that were live, and replays by time."""
+
+    live: list[LiveSet]
+    replays: list[LiveSet]
+
+    @classmethod
+    def of(cls, documents: Sequence[Mapping[str, Any]]) -> _Sets:
+        live = [LiveSet.of(one) for one in documents if one.get("replay") is not True]
+        replays = [LiveSet.of(one) for one in documents if one.get("replay") is True]
+        return cls(live, sorted(replays, key=lambda one: (one.live_from, one.set_id)))
+
+
 def _documents(document: object) -> list[Mapping[str, Any]]:
     sets = document.get("sets") if isinstance(document, dict) else None
     if not isinstance(sets, list) or not all(isinstance(one, dict) for one in sets):
-        raise ValueError("it is not what `learning overrides --export` writes")
+        raise ValueError(
+            "it is not what `learning overrides --export` or `learning replay --export` writes"
+        )
     return sets

@@ -119,6 +119,11 @@ def _module(document: dict[str, Any]) -> ModuleResult:
     return ModuleResult(float(document["gain"]), document["n_matched"], tuple(days))
 
 
+def weeks(conn: Conn) -> list[datetime]:
+    """The Mondays of the weeks with a result, in order."""
+    return [ts for (ts,) in conn.execute("SELECT ts FROM override_effectiveness ORDER BY ts")]
+
+
 def stored_replays(conn: Conn, first: datetime, last: datetime) -> list[StoredReplay]:
     """The stored sets of the weeks from `first` to `last`, both included, in order."""
     rows = conn.execute(

@@ -296,12 +296,26 @@ def override_rows(conn: Conn) -> list[dict[str, Any]]:
     ]
 
 
+_EXPORTED = (
+    *("set_id", "live_from", "live_to", "as_of", "published_at", "expires_at"),
+    *("replay", "overrides"),
+)
+
+
 def live_document(conn: Conn) -> dict[str, Any]:
     """The live set as `runtime.OverrideBook.from_file` reads it; no set before the first one."""
-    names = ("set_id", "live_from", "live_to", "as_of", "published_at", "expires_at", "overrides")
-    query = f"SELECT {', '.join(names)} FROM pm_override_sets "
-    rows = conn.execute(query + "WHERE live_from IS NOT NULL AND live_to IS NULL")
-    return {"sets": [dict(zip(names, map(finite, row), strict=True)) for row in rows]}
+    return _exported(conn, "live_from IS NOT NULL AND live_to IS NULL", [])
+
+
+def replays_document(conn: Conn, first: datetime, last: datetime) -> dict[str, Any]:
+    """The replays of the weeks from `first` to `last`, both included, for a backtest elsewhere."""
+    return _exported(conn, "replay AND as_of BETWEEN %s AND %s ORDER BY as_of", [first, last])
+
+
+def _exported(conn: Conn, which: str, values: list[object]) -> dict[str, Any]:
+    query = f"SELECT {', '.join(_EXPORTED)} FROM pm_override_sets WHERE {which}"
+    rows = conn.execute(query, values)
+    return {"sets": [dict(zip(_EXPORTED, map(finite, row), strict=True)) for row in rows]}
 
 
 def publish_public_view(conn: Conn) -> None:

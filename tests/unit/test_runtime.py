@@ -19,7 +19,7 @@ import pytest
 from learning_assets.core.combine import look_up
 from learning_assets.core.records import DecayState, GroupKey, Override
 from learning_assets.core.scope import normalise_scope, subset
-from learning_assets.runtime import OverrideBook, Status
+from learning_assets.runtime import InSampleError, OverrideBook, Status
 from learning_assets.runtime.book import is_held_out
 from learning_assets.runtime.sets import LiveSet
 from learning_assets.runtime.source import UnavailableError
@@ -41,6 +41,7 @@ def document(
 ) -> dict[str, Any]:
     return {
         "set_id": number,
+        "as_of": NOON.isoformat(),
         "live_from": NOON.isoformat(),
         "live_to": ended and ended.isoformat(),
         "published_at": NOON.isoformat(),
@@ -66,6 +67,11 @@ class Given:
         self.asked += 1
         found = [s for s in self.past.values() if s.live_from <= moment]
         return found[-1] if found else None
+
+    def replays(self, since: datetime, until: datetime) -> list[LiveSet]:
+        if isinstance(self.live, Exception):
+            raise self.live
+        return [s for s in self.past.values() if s.live_from < until and s.expires_at > since]
 
 
 def given(*overrides: Mapping[str, Any], **options: Any) -> tuple[OverrideBook, Given]:
@@ -289,3 +295,96 @@ def test_importing_it_brings_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- backtests ---------------------------------------------------------------------------------
+
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+SEVEN_DAYS = timedelta(days=7)
+
+
+def replayed(*multipliers: float | None) -> OverrideBook:
+    """A live set, and the replays of as many weeks; None where one was not made."""
+    book, source = given(one(2.0))
+    for k, multiplier in enumerate(multipliers):
+        if multiplier is not None:
+            week = MONDAY + k * SEVEN_DAYS
+            source.past[week] = LiveSet.of(replay(week, multiplier, number=10 + k))
+    return book
+
+
+def replay(week: datetime, multiplier: float, number: int = 10) -> dict[str, Any]:
+    return {
+        "set_id": number,
+        "as_of": week.isoformat(),
+        "live_from": None,
+        "live_to": None,
+        "published_at": week.isoformat(),
+        "expires_at": (week + SEVEN_DAYS).isoformat(),
+        "replay": True,
+        "overrides": [one(multiplier)],
+    }
+
+
+def test_a_backtest_answers_with_the_set_of_the_time() -> None:
+    made = replayed(1.1, 1.2, 1.3).backtest(MONDAY, MONDAY + 3 * SEVEN_DAYS)
+    for k, expected in enumerate((1.1, 1.2, 1.3)):
+        begin = MONDAY + k * SEVEN_DAYS
+        for at in (begin, begin + SEVEN_DAYS - timedelta(microseconds=1)):
+            answer = made.lookup(PATTERN, "entry", {}, at)
+            assert (answer.multiplier, answer.status) == (pytest.approx(expected), Status.OK)
+            assert answer.set_id == 10 + k
+    outside = made.lookup(PATTERN, "entry", {}, MONDAY + 3 * SEVEN_DAYS)
+    assert (outside.multiplier, outside.status) == (1.0, Status.NO_OVERRIDES)
+    assert made.lookup(PATTERN, "entry", {}, MONDAY - timedelta(seconds=1)).multiplier == 1.0
+    assert made.lookup(PATTERN, "entry", {}, "yesterday").status == Status.NO_MATCH  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("made", [(), (None, 1.2, 1.3), (1.1, None, 1.3), (1.1, 1.2, None)])
+def test_a_backtest_with_a_time_that_no_earlier_set_covers_is_refused(
+    made: tuple[float | None, ...],
+) -> None:
+    book, until = replayed(*made), MONDAY + 3 * SEVEN_DAYS
+    with pytest.raises(InSampleError, match="learning replay --from 2026-01-05 --to 2026-01-27"):
+        book.backtest(MONDAY, until)
+    forced = book.backtest(MONDAY, until, force=True).lookup(PATTERN, "entry", {}, MONDAY)
+    assert (forced.multiplier, forced.set_id) == (2.0, 1)
+    assert forced.reason == "in sample: set 1 was learned as of 2026-03-02"
+
+
+def test_a_backtest_without_a_source_or_a_time_zone_is_refused() -> None:
+    book, source = given(one(1.2))
+    with pytest.raises(TypeError, match="time zone"):
+        book.backtest(MONDAY.replace(tzinfo=None), NOON)
+    source.live = UnavailableError("the database is away")
+    with pytest.raises(InSampleError, match="the database is away"):
+        book.backtest(MONDAY, NOON)
+    empty = OverrideBook(Given(None), refresh_seconds=3600)
+    with pytest.raises(InSampleError, match="nothing has been published yet"):
+        empty.backtest(MONDAY, NOON, force=True)
+
+
+def test_shadow_mode_and_hold_out_hold_in_a_backtest_too() -> None:
+    source = Given(None)
+    source.past[MONDAY] = LiveSet.of(replay(MONDAY, 1.5))
+    for options, status in (
+        ({"shadow": True}, Status.SHADOW),
+        ({"hold_out": 1.0}, Status.HELD_OUT),
+    ):
+        book = OverrideBook(source, refresh_seconds=3600, **options)  # type: ignore[arg-type]
+        made = book.backtest(MONDAY, MONDAY + SEVEN_DAYS)
+        answer = made.lookup(PATTERN, "entry", {}, MONDAY, trade_id="t1")
+        assert (answer.multiplier, answer.suggested, answer.status) == (1.0, 1.5, status)
+
+
+def test_a_file_holds_replays_beside_a_live_set(tmp_path: Path) -> None:
+    path = tmp_path / "sets.json"
+    weeks = [MONDAY, MONDAY + SEVEN_DAYS]
+    sets = [document(one(1.3)), *(replay(week, 1.1 + k / 10) for k, week in enumerate(weeks))]
+    path.write_text(json.dumps({"sets": sets[::-1]}))
+    book = OverrideBook.from_file(path)
+    made = book.backtest(MONDAY, MONDAY + 2 * SEVEN_DAYS)
+    assert [made.lookup(PATTERN, "entry", {}, w).multiplier for w in weeks] == pytest.approx(
+        [1.1, 1.2]
+    )
+    book.close()

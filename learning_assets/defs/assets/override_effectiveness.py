@@ -1,6 +1,7 @@
 """The asset `override_effectiveness`: did what was learned before each week pay in it?"""
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 
 import dagster as dg
@@ -48,7 +49,8 @@ def override_effectiveness(
         missing = [week for week in weeks if week not in {x.replay.week for x in known}]
         trades = book.events(evaluated_at)
         replays = walk_forward(trades, settings, missing, [x.replay for x in known])
-        digests = {week: _digest(conn, week, settings) for week in missing}
+        kept = sorted({*stored.weeks(conn), *missing})
+        digests = {week: _digest(conn, week, settings, kept) for week in missing}
         with conn.transaction():
             known += stored.save_replays(conn, replays, digests)
             results = judge_all([x.replay for x in known], trades, evaluated_at, settings)
@@ -58,21 +60,47 @@ def override_effectiveness(
     return materialized(context, said)
 
 
+def replay_running_week(conn: Conn, book: BookResource, week: datetime) -> None:
+    """Store the set of a week that is not over yet; the partition comes, and judges it, later.
+
+    Raises:
+        UserError: where the events do not hold what their checks promise.
+    """
+    settings = book.config
+    refuse_unsound(conn, ["pattern_trade_events"], settings, book.now())
+    known = [x.replay for x in _unchanged(conn, [week], settings)]
+    made = walk_forward(book.events(week), settings, [week], known)
+    stored.save_replays(conn, made, {week: ""})
+
+
 def _unchanged(
     conn: Conn, weeks: list[datetime], settings: LearningConfig
 ) -> list[stored.StoredReplay]:
-    """The stored replays that the gains rest on and that would come out the same today.
+    """The stored replays, of `weeks` or such that their gains rest on, that still hold.
 
-    The others say nothing any more, and their rows are deleted.
+    These would come out the same today. The others say nothing any more: their rows are deleted.
     """
-    first = weeks[0] - settings.gain_weeks * WEEK
-    found = stored.stored_replays(conn, first, weeks[-1])
-    good = [x for x in found if x.learned_from == _digest(conn, x.replay.week, settings)]
+    found = stored.stored_replays(conn, weeks[0] - settings.gain_weeks * WEEK, weeks[-1])
+    kept = {*stored.weeks(conn), *weeks}
+    good = []
+    for one in found:
+        week = one.replay.week
+        if one.learned_from == _digest(conn, week, settings, kept):
+            good.append(one)
+        elif week not in weeks:
+            kept.remove(week)
     stored.forget(conn, [x.replay.week for x in found if x not in good])
     return good
 
 
-def _digest(conn: Conn, week: datetime, settings: LearningConfig) -> str:
-    """What a replayed set depends on: the trades that closed before its week, and the settings."""
+def _digest(
+    conn: Conn, week: datetime, settings: LearningConfig, weeks: Collection[datetime]
+) -> str:
+    """What a replayed set depends on.
+
+    The trades that closed before its week, the settings, and how many of the `weeks` that are
+    replayed its gains rest on.
+    """
     chosen = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
-    return f"{events.events_digest(conn, week)}:{chosen}"
+    first = week - settings.gain_weeks * WEEK
+    return f"{events.events_digest(conn, week)}:{chosen}:{sum(first <= w < week for w in weeks)}"
