@@ -26,6 +26,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from learning_assets.core.freqtrade_entry import (
+    action_name,
+    action_scope,
+    entry_pattern,
+    quote_currency,
+    side_of,
+)
+from learning_assets.core.freqtrade_entry import trade_id as entry_id
 from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
 from learning_assets.errors import UserError
 from learning_assets.sources.parse import (
@@ -41,7 +49,6 @@ from learning_assets.sources.parse import (
     checked_risk,
     counted,
     is_absent,
-    key_part,
     measured_risk,
     optional_number,
     own_risk,
@@ -60,10 +67,6 @@ SQLITE_SUFFIXES: Final = frozenset({".sqlite", ".sqlite3", ".db"})
 
 _DOLLARS: Final = frozenset({"USD", "USDT", "USDC", "BUSD", "FDUSD", "TUSD", "DAI"})
 _COMPANIONS: Final = ("_config.json", ".meta.json", ".last_result.json")
-_LEVERAGE_BUCKETS: Final = ((1.0, "1x"), (2.0, "to_2x"), (5.0, "to_5x"), (10.0, "to_10x"))
-_WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_SESSIONS: Final = ((8, "asia"), (16, "europe"), (24, "us"))
-_MINUTES_PER: Final = ((10080, "w"), (1440, "d"), (60, "h"), (1, "m"))
 _FILE_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)")
 
 
@@ -342,7 +345,7 @@ def _parsed(
     closed_at: datetime | None = None
     try:
         entry = _entry(row)
-        trade_id = f"{run.strategy}:{entry[0]}:{entry[1]}:{entry[2]:%Y-%m-%dT%H:%M:%SZ}"
+        trade_id = entry_id(run.strategy, *entry)
         at = utc(_first(row, "close_date", "close_timestamp"))
         check_closed_at(at)
         closed_at = at
@@ -358,8 +361,7 @@ def _entry(row: Mapping[str, Any]) -> tuple[str, str, datetime]:
     pair = row.get("pair")
     if is_absent(pair):
         raise RowError(Reason.NO_TRADE_ID, "the trade has no pair to make its id from")
-    side = "short" if row.get("is_short") else "long"
-    return str(pair), side, utc(_first(row, "open_date", "open_timestamp"))
+    return str(pair), side_of(row.get("is_short")), utc(_first(row, "open_date", "open_timestamp"))
 
 
 def _first(row: Mapping[str, Any], *names: str) -> object:
@@ -373,7 +375,7 @@ def _parsed_trade(
     entry: tuple[str, str, datetime],
     closed_at: datetime,
 ) -> _Parsed:
-    pair, side, opened_at = entry
+    pair, _, opened_at = entry
     check_order(opened_at, closed_at)
     orders = _filled_orders(row)
     profit = optional_number(row.get("profit_abs"))
@@ -381,11 +383,9 @@ def _parsed_trade(
         trade_id,
         rr=0.0,  # until the risk is known
         closed_at=closed_at,
-        actions=_actions(
-            trade_id, _pattern(run, row, side), _scope(run, row, entry), opened_at, orders
-        ),
+        actions=_actions(run, row, trade_id, entry, orders),
         opened_at=opened_at,
-        pnl_usd=profit if _quote(pair) in _DOLLARS else None,
+        pnl_usd=profit if quote_currency(pair) in _DOLLARS else None,
         version=run.version or max([closed_at, *(order.filled_at for order in orders)]),
     )
     stop = usable_stop(optional_number(row.get("initial_stop_loss_ratio")), run.stoploss)
@@ -413,46 +413,7 @@ def _pattern(run: _Run, row: Mapping[str, Any], side: str) -> str:
     if not run.strategy:
         raise RowError(Reason.NO_PATTERN_KEY, "the trade has no strategy")
     tag = _first(row, "enter_tag", "buy_tag")
-    return pattern_key(f"pm.{key_part(run.strategy)}.{side}.{key_part(tag or 'entry')}")[1]
-
-
-def _scope(
-    run: _Run, row: Mapping[str, Any], entry: tuple[str, str, datetime]
-) -> Mapping[str, object]:
-    """What was known when the trade was opened; the times are added per action."""
-    pair, side, _ = entry
-    return {
-        "pair": pair,
-        "base": pair.split("/")[0],
-        "quote": _quote(pair),
-        "timeframe": _timeframe(row.get("timeframe") or run.timeframe),
-        "direction": side,
-        "leverage_bucket": _leverage_bucket(optional_number(row.get("leverage"))),
-    }
-
-
-def _quote(pair: str) -> str | None:
-    """The quote currency: USDT of `BTC/USDT` and of the future `BTC/USDT:USDT`."""
-    _, slash, rest = pair.partition("/")
-    return rest.split(":")[0] if slash else None
-
-
-def _timeframe(raw: object) -> object:
-    """`5m` as it is; 5 minutes of the database as `5m`."""
-    if not isinstance(raw, int) or raw <= 0:
-        return raw
-    size, unit = next(pair for pair in _MINUTES_PER if raw % pair[0] == 0)
-    return f"{raw // size}{unit}"
-
-
-def _leverage_bucket(leverage: float | None) -> str:
-    size = 1.0 if leverage is None else leverage
-    return next((name for limit, name in _LEVERAGE_BUCKETS if size <= limit), "over_10x")
-
-
-def _times(at: datetime) -> dict[str, str]:
-    session = next(name for end, name in _SESSIONS if at.hour < end)
-    return {"weekday": _WEEKDAYS[at.weekday()], "session": session}
+    return pattern_key(entry_pattern(run.strategy, side, tag))[1]
 
 
 def _filled_orders(row: Mapping[str, Any]) -> list[_Order]:
@@ -469,22 +430,34 @@ def _filled_orders(row: Mapping[str, Any]) -> list[_Order]:
 
 
 def _actions(
+    run: _Run,
+    row: Mapping[str, Any],
     trade_id: str,
-    key: str,
-    at_entry: Mapping[str, object],
-    opened_at: datetime,
+    entry: tuple[str, str, datetime],
     orders: Sequence[_Order],
 ) -> tuple[Action, ...]:
     """Entry, adds and trims; the last exit closes the trade and decides nothing about size."""
+    pair, side, opened_at = entry
+    key = _pattern(run, row, side)
+    timeframe = row.get("timeframe") or run.timeframe
+    leverage = optional_number(row.get("leverage"))
+    return tuple(
+        Action(
+            f"{trade_id}/{action_name(category, n)}",
+            *("pm", key, category),
+            scope(action_scope(pair, side, timeframe, leverage, at)),
+        )
+        for category, n, at in _moments(opened_at, orders)
+    )
+
+
+def _moments(opened_at: datetime, orders: Sequence[_Order]) -> Iterator[tuple[str, int, datetime]]:
+    """Category, number from 1 and time of each action."""
+    yield "entry", 1, opened_at
     adds = [order.filled_at for order in orders if order.is_entry][1:]
     trims = [order.filled_at for order in orders if not order.is_entry][:-1]
-    moments = [("entry", "entry", opened_at)]
-    moments += [(f"add{n}", "add", at) for n, at in enumerate(adds, 1)]
-    moments += [(f"trim{n}", "trim", at) for n, at in enumerate(trims, 1)]
-    return tuple(
-        Action(f"{trade_id}/{name}", "pm", key, category, scope({**at_entry, **_times(at)}))
-        for name, category, at in moments
-    )
+    for category, times in (("add", adds), ("trim", trims)):
+        yield from ((category, n, at) for n, at in enumerate(times, 1))
 
 
 def _priced(

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from learning_assets.core.freqtrade_entry import holds_nothing
+from learning_assets.core.freqtrade_entry import key_part as key_part
 from learning_assets.core.records import (
     RR_LIMIT,
     ClosedTrade,
@@ -47,7 +49,6 @@ CATEGORIES: Mapping[str, frozenset[str]] = {
 EMERGENCY_STOP = 0.5
 """A stop at this loss (a fraction of the stake) or beyond is no measure of the risk taken."""
 
-_ABSENT = frozenset({"", "nan", "none", "null", "nat", "<na>"})
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 _ZONE = re.compile(r"(Z|UTC|[ T]\d\d:?\d\d.*[+-]\d\d(:?\d\d)?)$", re.IGNORECASE)
 _DATE_DIGITS = 8  # 20240131 is a day, not 234 days after 1970
@@ -67,11 +68,9 @@ class RowError(Exception):
 
 def is_absent(raw: object) -> bool:
     """Whether a field holds nothing: None, NaN, NaT, blank text, or the words for these."""
-    if raw is None or raw is pd.NA or raw is pd.NaT:
+    if holds_nothing(raw) or raw is pd.NA or raw is pd.NaT:
         return True
-    if isinstance(raw, str):
-        return raw.strip().lower() in _ABSENT
-    return isinstance(raw, (float, np.floating)) and math.isnan(raw)
+    return isinstance(raw, np.floating) and math.isnan(raw)
 
 
 def trade_id(raw: object) -> str:
@@ -151,11 +150,6 @@ def _checked_key(raw: str, key: str) -> str:
             f"the pattern key {raw!r} has empty parts or characters that are no text",
         )
     return ".".join(parts)
-
-
-def key_part(raw: object) -> str:
-    """Text as one part of a pattern key: dots, blanks and `|=/` become underscores."""
-    return re.sub(r"[\s.|=/]+", "_", str(raw).strip()).strip("_") or "_"
 
 
 def category(raw: object, module: str) -> str:
