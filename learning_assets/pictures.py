@@ -45,6 +45,7 @@ from learning_assets.core.records import (
 )
 from learning_assets.core.regime_weights import EVERY, RegimeEdge, RegimeWeights
 from learning_assets.core.scope import EVERYWHERE, signature
+from learning_assets.core.vetoes import why_vetoed
 from learning_assets.core.walkforward import WeekResult
 
 Floats = NDArray[np.float64]
@@ -182,6 +183,8 @@ def overrides(published: Sequence[Override]) -> Picture:
 
 
 def _multiplier_words(override: Override) -> str:
+    if why_vetoed(override) is not None:
+        return "vetoed"
     is_bounded = override.multiplier in BOUNDS[override.group.module]
     return f"×{override.multiplier:.2f}{' (bound)' if is_bounded else ''}"
 
@@ -190,11 +193,11 @@ def override_interval(override: Override) -> tuple[float, float]:
     """The 90 % interval of the multiplier, from the joint edge's error, within the bounds.
 
     Everything that scaled the joint edge scales its error; without an error the interval is the
-    multiplier alone.
+    multiplier alone; that of a vetoed override is too.
     """
     parts, module = override.parts, override.group.module
     joint, se = parts.get("joint_edge_r"), parts.get("joint_se_r")
-    if not joint or not _known(se):
+    if not joint or not _known(se) or why_vetoed(override) is not None:
         return override.multiplier, override.multiplier
     scale = parts["gain"] * parts["size_scale"]
     centre = 1.0 + scale * override.adjusted_edge_r

@@ -22,6 +22,7 @@ from learning_assets.core.learn import DetectionLimit
 from learning_assets.core.records import DayOutcome, Lesson, LessonStatus, Override, OverrideSet
 from learning_assets.core.regime_weights import EVERY, RegimeEdge, RegimeWeights
 from learning_assets.core.scope import ScopeSubset, signature
+from learning_assets.core.vetoes import why_vetoed
 from learning_assets.core.walkforward import WeekResult
 
 MOST_ROWS, MOST_FACTORS = 40, 15
@@ -258,6 +259,8 @@ _TERMS = {
 def sum_in_words(override: Override) -> str:
     """The sum behind a multiplier, e.g. `1 + gain 0.50 × edge +0.62 R × … = ×1.26`."""
     parts = override.parts
+    if (reason := why_vetoed(override)) is not None:
+        return f"×1, vetoed: {reason} (without the veto ×{parts['without_veto']:.2f})"
     if not _TERMS.keys() <= parts.keys():
         return f"×{override.multiplier:.2f}, of which the parts are not known"
     terms = [words.format(parts[name]) for name, words in _TERMS.items()]

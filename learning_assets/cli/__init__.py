@@ -25,6 +25,7 @@ from learning_assets.cli.run import run
 from learning_assets.cli.sets import diff, pin, rollback, sets, unpin
 from learning_assets.cli.show import lessons, lookup, overrides
 from learning_assets.cli.ui import ui
+from learning_assets.cli.vetoes import unveto, veto, vetoes
 from learning_assets.errors import UserError
 from learning_assets.sources.files import MappingNeededError
 
@@ -54,6 +55,7 @@ def _everywhere(
 _COMMANDS = (
     *(run, ui, overrides, lessons, lookup),
     *(sets, diff, rollback, pin, unpin, replay),
+    *(veto, vetoes, unveto),
     *(effectiveness, report, plan, doctor, reset),
 )
 for command in _COMMANDS:

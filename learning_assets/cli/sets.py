@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -12,8 +13,7 @@ from rich.text import Text
 
 from learning_assets.cli.book import existing_book, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
-from learning_assets.core.publication import change
-from learning_assets.core.records import Override
+from learning_assets.core.changes import Changed, changes, counted_reasons
 from learning_assets.errors import UserError
 from learning_assets.store import overrides as stored
 from learning_assets.store.overrides import PublishedSet
@@ -29,10 +29,10 @@ def sets(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the sets of overrides: when each was live, and what it changed."""
+    """List the sets of overrides: when each was live, what it changed, and why."""
     with existing_book(settings_of(book)) as conn:
         found = stored.newest_sets(conn, last, replays=replays)
-    rows = [_row(one, _before(found[k + 1 :])) for k, one in enumerate(found[:last])]
+    rows = [_row(one) for one in found]
     if as_json:
         print_json(rows)
         return
@@ -42,23 +42,17 @@ def sets(
     table = Table(title="Sets", title_justify="left", title_style="bold", box=None)
     for name in ("set", "state", "live from", "to"):
         table.add_column(name, no_wrap=True)
-    for name in ("overrides", "new", "gone", "moved"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("overrides", justify="right", no_wrap=True)
+    table.add_column("what it changed", overflow="fold")
     for row in rows:
         times = (_moment(row["live_from"]), _moment(row["live_to"]))
-        numbers = (row["overrides"], row["added"], row["dropped"], row["moved"])
-        cells = (str(row["set_id"]), row["state"], *times, *map(_count, numbers))
-        table.add_row(*map(Text, cells))
+        count, why = f"{row['overrides']:,}", row["changed"] or "–"
+        table.add_row(*map(Text, (str(row["set_id"]), row["state"], *times, count, why)))
     terminal().print(table)
 
 
-def _before(older: list[PublishedSet]) -> PublishedSet | None:
-    """The set that was live before, as far as it is among these."""
-    return next((one for one in older if one.live_from is not None), None)
-
-
-def _row(one: PublishedSet, before: PublishedSet | None) -> Mapping[str, Any]:
-    changed = None if before is None else change(before.content, one.content)
+def _row(one: PublishedSet) -> Mapping[str, Any]:
+    changed = one.changes
     return {
         "set_id": one.set_id,
         "state": _state(one),
@@ -70,10 +64,8 @@ def _row(one: PublishedSet, before: PublishedSet | None) -> Mapping[str, Any]:
         "pinned_at": one.pinned_at,
         "copy_of": one.copy_of,
         "overrides": len(one.content.overrides),
-        "compared_with": before and before.set_id,
-        "added": None if changed is None else len(changed.added),
-        "dropped": None if changed is None else len(changed.dropped),
-        "moved": None if changed is None else len(changed.moved),
+        "changed": None if changed is None else counted_reasons(changed),
+        "changes": None if changed is None else [asdict(change) for change in changed],
     }
 
 
@@ -91,57 +83,30 @@ def _moment(value: datetime | None) -> str:
     return "–" if value is None else f"{value:%Y-%m-%d %H:%M}"
 
 
-def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
 def diff(
     old: Annotated[int, typer.Argument(help="Number of a set, see `learning sets`.")],
     new: Annotated[int, typer.Argument(help="Number of another.")],
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what one set of overrides changes against another."""
+    """Show what one set of overrides changes against another, and why."""
     with existing_book(settings_of(book)) as conn:
         before, after = stored.existing_set(conn, old), stored.existing_set(conn, new)
-    rows = _changes(before, after)
+        lost = stored.why_lost(conn, old, new)
+    found = changes(before.content.overrides, after.content.overrides, lost)
     if as_json:
-        print_json(rows)
+        print_json([asdict(change) for change in found])
         return
     console = terminal()
-    same = len({o.lesson_id for o in before.content.overrides} - {r["lesson_id"] for r in rows})
-    console.print(f"from set {old} to set {new}: {len(rows)} changed, {same} as before")
-    for row in rows:
-        console.print(_sentence(row), markup=False, soft_wrap=True)
+    same = len({o.lesson_id for o in before.content.overrides} - {c.lesson_id for c in found})
+    console.print(f"from set {old} to set {new}: {len(found)} changed, {same} as before")
+    for change in found:
+        console.print(_sentence(change), markup=False, soft_wrap=True)
 
 
-def _changes(before: PublishedSet, after: PublishedSet) -> list[Mapping[str, Any]]:
-    """Every override whose multiplier is not the same, the largest change first."""
-    old = {o.lesson_id: o for o in before.content.overrides}
-    new = {o.lesson_id: o for o in after.content.overrides}
-    rows = [
-        {
-            "lesson_id": name,
-            "old": _multiplier(old.get(name)),
-            "new": _multiplier(new.get(name)),
-            "difference": (_multiplier(new.get(name)) or 1.0) - (_multiplier(old.get(name)) or 1.0),
-        }
-        for name in sorted(old.keys() | new.keys())
-    ]
-    changed = [row for row in rows if row["old"] != row["new"]]
-    return sorted(changed, key=lambda row: -abs(row["difference"]))
-
-
-def _multiplier(override: Override | None) -> float | None:
-    return None if override is None else override.multiplier
-
-
-def _sentence(row: Mapping[str, Any]) -> str:
-    if row["old"] is None:
-        return f"  new    × {row['new']:.3f}            {row['lesson_id']}"
-    if row["new"] is None:
-        return f"  gone   × {row['old']:.3f}            {row['lesson_id']}"
-    return f"  moved  × {row['old']:.3f} → × {row['new']:.3f}  {row['lesson_id']}"
+def _sentence(change: Changed) -> str:
+    old, new = ("–" if m is None else f"×{m:.3f}" for m in (change.old, change.new))
+    return f"  {old:>6} → {new:>6}  {change.lesson_id}: {change.why} ({change.detail})"
 
 
 def rollback(

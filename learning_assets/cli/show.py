@@ -24,10 +24,11 @@ from learning_assets.cli.output import (
     to_json,
     write_whole,
 )
-from learning_assets.core.combine import Lookup, look_up
 from learning_assets.core.records import GroupKey, LessonStatus, Override
 from learning_assets.core.scope import Scope, normalise_scope, signature, subset
+from learning_assets.core.vetoes import why_vetoed
 from learning_assets.errors import UserError
+from learning_assets.runtime.sets import Answer, LiveSet, Status, answered
 from learning_assets.sources import parse
 from learning_assets.store import lessons as stored_lessons
 from learning_assets.store import overrides as stored_overrides
@@ -99,6 +100,12 @@ def print_overrides(rows: list[dict[str, Any]], gain: str) -> None:
         console.print("no overrides: sizes stay as they are")
         return
     console.print(overrides_table(rows, console.width))
+    for row in rows:
+        veto = row["parts"].get("veto")
+        if veto is not None:
+            without = f"× {row['parts']['without_veto']:.2f} without the veto"
+            said = f"vetoed: {row['lesson_id']} ({without}): {veto['reason']}"
+            console.print(said, markup=False, soft_wrap=True)
 
 
 def overrides_table(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
@@ -164,7 +171,7 @@ def lookup(
     as_json: JsonOption = False,
 ) -> None:
     """Ask what to multiply the size of an action by."""
-    group, given = _group(pattern, category), _scope(scope)
+    group, given = asked_group(pattern, category), asked_scope(scope)
     with existing_book(settings_of(book)) as conn:
         published = stored_overrides.live(conn)
     answer = _answer(published, group, given, datetime.now(UTC))
@@ -174,7 +181,12 @@ def lookup(
         _print_answer(answer)
 
 
-def _group(pattern: str, category: str) -> GroupKey:
+def asked_group(pattern: str, category: str) -> GroupKey:
+    """The group that a person means.
+
+    Raises:
+        UserError: for a pattern or a category that is none.
+    """
     try:
         by_category = "dm" if category.strip().lower() == "allocation" else "pm"
         names_module = "=" in pattern or pattern.strip().lower().startswith(("pm.", "dm."))
@@ -187,7 +199,12 @@ def _group(pattern: str, category: str) -> GroupKey:
         ) from None
 
 
-def _scope(text: str) -> Scope:
+def asked_scope(text: str) -> Scope:
+    """The scope that a person wrote as JSON.
+
+    Raises:
+        UserError: for what is none.
+    """
     example = 'write it like --scope \'{"chain": "solana"}\''
     try:
         raw = json.loads(text)
@@ -204,23 +221,22 @@ def _scope(text: str) -> Scope:
 def _answer(
     published: PublishedSet | None, group: GroupKey, scope: Scope, now: datetime
 ) -> Mapping[str, Any]:
-    """The answer; a stale set is shown but not applied."""
-    found = Lookup(1.0, ())
-    status = "no_overrides"
+    """The answer as a bot gets it, with what is known of the overrides that matched."""
+    answer = Answer(1.0, 1.0, Status.NO_OVERRIDES, "nothing has been published yet")
+    by_id: Mapping[str, Override] = {}
     if published is not None:
-        found = look_up(published.content.overrides, group, scope)
-        is_stale = published.content.expires_at <= now
-        status = "stale" if is_stale else "ok" if found.matched else "no_match"
+        answer = answered(LiveSet.of(stored_overrides.document_of(published)), group, scope, now)
+        by_id = {o.lesson_id: o for o in published.content.overrides}
     return {
-        "status": status,
-        "multiplier": 1.0 if status == "stale" else found.multiplier,
+        "status": answer.status.value,
+        "multiplier": answer.multiplier,
         **group._asdict(),
         "scope": dict(scope),
-        "matched": [_matched(override) for override in found.matched],
-        "set_id": published and published.set_id,
+        "matched": [_matched(by_id[one.lesson_id]) for one in answer.matched],
+        "set_id": answer.set_id,
         "as_of": published and published.content.as_of,
-        "published_at": published and published.content.published_at,
-        "expires_at": published and published.content.expires_at,
+        "published_at": answer.published_at,
+        "expires_at": answer.expires_at,
     }
 
 
@@ -235,6 +251,7 @@ def _matched(override: Override) -> Mapping[str, Any]:
         "q_value": override.q_value,
         "decay_state": override.decay_state.value,
         "half_life_hours": override.half_life_hours,
+        "veto": why_vetoed(override),
         "parts": dict(override.parts),
     }
 
@@ -254,8 +271,10 @@ def _print_answer(answer: Mapping[str, Any]) -> None:
     console.print(f"× {answer['multiplier']:.3f}  ({why})")
     for row in answer["matched"]:
         scope = signature(subset(row["scope_subset"]))
+        veto = "" if row["veto"] is None else f", vetoed: {row['veto']}"
         console.print(
             f"  × {row['multiplier']:.3f}  {scope}  edge {row['adjusted_edge_r']:+.2f} R, "
-            f"n {row['n']:,}, sign right with {row['confidence_score']:.1%}",
+            f"n {row['n']:,}, sign right with {row['confidence_score']:.1%}{veto}",
             markup=False,
+            soft_wrap=True,
         )

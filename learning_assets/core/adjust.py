@@ -8,13 +8,14 @@ neutral and is named in the notes. The multipliers of sizes are made in `core.ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
+from learning_assets.core.changes import Reason, Why
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable
 from learning_assets.core.factors import Factor, share_divisors
@@ -274,3 +275,28 @@ def _with_weights(
         medians=medians,
         regime_factor=factor,
     )
+
+
+def why_gone(
+    lessons: Iterable[Lesson], edges: Iterable[AdjustedEdge], least_r: float
+) -> dict[str, Reason]:
+    """Why each lesson that has no override has none: by its status, or by what is left of it."""
+    found = {
+        lesson.lesson_id: Reason(Why.DEPRECATED, lesson.reason or str(lesson.status))
+        for lesson in lessons
+        if lesson.status is not LessonStatus.ACTIVE
+    }
+    for edge in edges:
+        detail = edge.why_withheld(least_r)
+        if detail is not None:
+            found[edge.lesson.lesson_id] = Reason(_withheld_by(edge, least_r), detail)
+    return found
+
+
+def _withheld_by(edge: AdjustedEdge, least_r: float) -> Why:
+    steps = (
+        (edge.joint_edge_r, Why.LEARNED_AGAIN),
+        (edge.remaining_edge_r, Why.DECAYED),
+        (edge.shared_edge_r, Why.FACTOR),
+    )
+    return next((why for left, why in steps if abs(left) < least_r), Why.REGIME)

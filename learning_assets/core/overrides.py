@@ -6,7 +6,7 @@ What is left of an edge is worked out in `core.adjust`. The rule by which overri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from learning_assets.core.events import EventTable
 from learning_assets.core.gain import ModuleGain, gains_of
 from learning_assets.core.records import Lesson, Override, OverrideSet
 from learning_assets.core.regime_weights import by_multiplier, four_of
+from learning_assets.core.vetoes import Veto, with_vetoes
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +60,7 @@ def build_overrides(
     *,
     meta: MetaResults = _NOTHING_MEASURED,
     gains: Mapping[str, ModuleGain] | None = None,
+    vetoes: Sequence[Veto] = (),
 ) -> OverrideSet:
     """The set of overrides that the active lessons give.
 
@@ -70,14 +72,19 @@ def build_overrides(
     An adjusted edge under `config.min_edge_r` gives none. `interval` is that between two
     publications; the set expires after three of them, or after `config.expiry_hours` if that is
     longer. Adjustments are scaled down together until the total size of the look-back's trades
-    stays within ±`config.max_size_change`.
+    stays within ±`config.max_size_change`. What the `vetoes` in force name is there, without
+    effect.
     """
     window = events.window(as_of, config.look_back_days)
     edges = adjusted_edges(lessons, window, config, as_of, meta)
     actionable = [edge for edge in edges if edge.why_withheld(config.min_edge_r) is None]
     known = gains if gains is not None else gains_of((), config, as_of)
-    scale = _scale_to_size(actionable, window, known, config.max_size_change)
-    overrides = tuple(_override(edge, known, scale) for edge in actionable)
+
+    def made(scale: float) -> tuple[Override, ...]:
+        found = (_override(edge, known, scale) for edge in actionable)
+        return with_vetoes(found, vetoes, published_at)
+
+    overrides = made(_scale_to_size(made, window, config.max_size_change))
     expiry = max(timedelta(hours=config.expiry_hours), _INTERVALS_TO_EXPIRY * interval)
     effect = expected_effect(overrides, window)
     return OverrideSet(
@@ -150,16 +157,12 @@ def _regime_parts(edge: AdjustedEdge) -> Mapping[str, Any] | None:
 
 
 def _scale_to_size(
-    edges: Sequence[AdjustedEdge],
-    window: EventTable,
-    gains: Mapping[str, ModuleGain],
-    most: float,
+    made: Callable[[float], Sequence[Override]], window: EventTable, most: float
 ) -> float:
     """The largest factor ≤ 1 on all adjustments that keeps the total size within its bounds."""
 
     def change(scale: float) -> float:
-        overrides = [_override(edge, gains, scale) for edge in edges]
-        return abs(expected_effect(overrides, window).total_size)
+        return abs(expected_effect(made(scale), window).total_size)
 
     if change(1.0) <= most:
         return 1.0

@@ -13,9 +13,11 @@ from typing import Any
 import dagster as dg
 
 from learning_assets.core.adjust import AdjustedEdge
+from learning_assets.core.changes import Changed, counted_reasons
 from learning_assets.core.learn import DetectionLimit, ModuleLearning
 from learning_assets.core.records import Lesson, LessonStatus, OverrideSet, Reason
 from learning_assets.core.scope import signature
+from learning_assets.core.vetoes import why_vetoed
 from learning_assets.defs.options import in_words
 from learning_assets.pictures import Picture
 from learning_assets.store.books import BookSize
@@ -213,6 +215,8 @@ _OVERRIDE_COLUMNS = {
     "factor": "string",
 }
 
+_VETO_COLUMNS = {"lesson": "string", "without it": "float", "reason": "string"}
+
 _EXPECTED = {
     "total_size": "expected change of total size (%)",
     "volatility": "expected change of volatility (%)",
@@ -240,6 +244,11 @@ def of_overrides(published: OverrideSet, set_id: int | None, why_wait: str = "")
         )
         for o in ranked[:TOP_ROWS]
     ]
+    vetoed = [
+        (o.lesson_id, rounded(o.parts["without_veto"]), reason)
+        for o in ranked
+        if (reason := why_vetoed(o)) is not None
+    ]
     return {
         "dagster/row_count": len(published.overrides),
         "set": set_id or "not published, since it is not sound",
@@ -247,10 +256,21 @@ def of_overrides(published: OverrideSet, set_id: int | None, why_wait: str = "")
         "as of": dg.MetadataValue.timestamp(published.as_of),
         "expires": dg.MetadataValue.timestamp(published.expires_at),
         "overrides": table_value(_OVERRIDE_COLUMNS, rows),
+        **listed("vetoed", _VETO_COLUMNS, vetoed),
         **{
             _EXPECTED[name]: rounded(value * 100 if _EXPECTED[name].endswith("(%)") else value)
             for name, value in published.expected.items()
         },
+    }
+
+
+def of_changes(changed: Sequence[Changed]) -> Metadata:
+    """What the set changes against the live one, and why."""
+    rows = [(c.lesson_id, rounded(c.old), rounded(c.new), str(c.why), c.detail) for c in changed]
+    columns = {"lesson": "string", "from": "float", "to": "float", "why": "string"}
+    return {
+        "changed": counted_reasons(changed),
+        **listed("changes", {**columns, "in detail": "string"}, rows),
     }
 
 

@@ -32,11 +32,12 @@ class Status(StrEnum):
 
 
 class Matched(NamedTuple):
-    """An override that matched."""
+    """An override that matched; `veto` is why a person forbade it, and then it changes nothing."""
 
     lesson_id: str
     scope_subset: ScopeSubset
     multiplier: float
+    veto: str | None = None
 
     @property
     def part(self) -> float:
@@ -192,7 +193,12 @@ def _override(document: Mapping[str, Any]) -> tuple[GroupKey, Matched]:
     low, high = BOUNDS[group.module]
     if not low <= multiplier <= high:
         raise ValueError(f"{name} has the multiplier {multiplier:g}")
-    return group, Matched(name, pairs, multiplier)
+    return group, Matched(name, pairs, multiplier, _veto(document))
+
+
+def _veto(document: Mapping[str, Any]) -> str | None:
+    veto = (document.get("parts") or {}).get("veto")
+    return None if veto is None else str(veto["reason"])
 
 
 def _time(value: object) -> datetime:

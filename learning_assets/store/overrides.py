@@ -5,17 +5,20 @@ What an override should be is the business of `core`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from learning_assets.core.changes import Changed, Reason, Why, because, changes
 from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
 from learning_assets.core.scope import subset
+from learning_assets.core.vetoes import with_vetoes
 from learning_assets.errors import UserError
+from learning_assets.store import vetoes
 from learning_assets.store.connection import Conn, table_lock
 from learning_assets.store.rows import copy_rows, finite, number, optional_number, to_jsonb
 from learning_assets.store.tables import PM_OVERRIDES
@@ -29,7 +32,7 @@ class PublishedSet:
 
     `live_from` is None for a replay and for a set that was held back, `live_to` as long as the
     set is live. `pinned_at` tells since when a person holds it live, `copy_of` which earlier set it
-    repeats.
+    repeats, `changes` what it changed and why (None where that was not worked out).
     """
 
     set_id: int
@@ -38,13 +41,15 @@ class PublishedSet:
     content: OverrideSet
     pinned_at: datetime | None = None
     copy_of: int | None = None
+    changes: tuple[Changed, ...] | None = None
 
 
-def publish(conn: Conn, override_set: OverrideSet) -> int:
+def publish(conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | None = None) -> int:
     """Store a set and make it the live one, in one transaction; return its number.
 
     The set that was live until now ends at `published_at`. A replay is stored beside the others
-    and leaves the live set alone. Readers see the old set or the new one, whole.
+    and leaves the live set alone. Readers see the old set or the new one, whole. `changed` is what
+    it changes against the live one, and why.
     """
     with conn.transaction():
         table_lock(conn, PM_OVERRIDES.name)
@@ -54,7 +59,7 @@ def publish(conn: Conn, override_set: OverrideSet) -> int:
                 "WHERE live_from IS NOT NULL AND live_to IS NULL",
                 [override_set.published_at],
             )
-        set_id = _insert_set(conn, override_set, is_live=not override_set.replay)
+        set_id = _insert_set(conn, override_set, changed, is_live=not override_set.replay)
         if not override_set.replay:
             conn.execute("DELETE FROM pm_overrides")
             rows = (_row(set_id, override_set, item) for item in override_set.overrides)
@@ -62,17 +67,20 @@ def publish(conn: Conn, override_set: OverrideSet) -> int:
     return set_id
 
 
-def hold_back(conn: Conn, override_set: OverrideSet) -> int:
+def hold_back(
+    conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | None = None
+) -> int:
     """Store a set that must wait beside the others, and leave the live one; return its number."""
     with conn.transaction():
         table_lock(conn, PM_OVERRIDES.name)
-        return _insert_set(conn, override_set, is_live=False)
+        return _insert_set(conn, override_set, changed, is_live=False)
 
 
 def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
     """Hold a set live until `unpin`, whatever runs meanwhile; return it.
 
-    A set that is not live is published anew, for as long as it was meant to last.
+    A set that is not live is published anew, for as long as it was meant to last, with the vetoes
+    that are in force.
 
     Raises:
         UserError: for a number that no set has, and for a replay, which saw other trades than were
@@ -85,18 +93,50 @@ def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
             raise UserError(f"set {set_id} is a replay, made for backtests: it never goes live")
         if current is None or current.set_id != set_id:
             lasts = wanted.content.expires_at - wanted.content.published_at
-            again = replace(wanted.content, published_at=now, expires_at=now + lasts)
-            number = publish(conn, again)
-            conn.execute(
-                "UPDATE pm_override_sets SET copy_of = %s WHERE set_id = %s",
-                [wanted.copy_of or set_id, number],
-            )
+            again = _with_vetoes(conn, wanted.content, now)
+            again = replace(again, published_at=now, expires_at=now + lasts)
+            before = current.content.overrides if current else ()
+            reason = Reason(Why.GONE_BACK, f"to set {set_id}, by a person")
+            number = publish(conn, again, because(changes(before, again.overrides), reason))
+            _mark(conn, number, copy_of=wanted.copy_of or set_id)
             set_id = number
-        conn.execute(
-            "UPDATE pm_override_sets SET pinned_at = coalesce(pinned_at, %s) WHERE set_id = %s",
-            [now, set_id],
-        )
+        _mark(conn, set_id, pinned_at=now)
         return existing_set(conn, set_id)
+
+
+def apply_vetoes(conn: Conn, now: datetime) -> PublishedSet | None:
+    """Publish the live set with the vetoes in force, if that is not what it is already.
+
+    It stays held if it was, and expires when it would have. Returns the set that is live then.
+    """
+    with conn.transaction():
+        table_lock(conn, PM_OVERRIDES.name)
+        current = live(conn)
+        if current is None:
+            return None
+        again = _with_vetoes(conn, current.content, now)
+        changed = changes(current.content.overrides, again.overrides)
+        if not changed:
+            return current
+        again = replace(again, published_at=max(now, current.content.published_at))
+        number = publish(conn, again, changed)
+        _mark(conn, number, pinned_at=current.pinned_at, copy_of=current.copy_of)
+        return existing_set(conn, number)
+
+
+def _with_vetoes(conn: Conn, content: OverrideSet, now: datetime) -> OverrideSet:
+    held = with_vetoes(content.overrides, vetoes.in_force(conn, now), now)
+    return replace(content, overrides=held)
+
+
+def _mark(
+    conn: Conn, set_id: int, *, pinned_at: datetime | None = None, copy_of: int | None = None
+) -> None:
+    conn.execute(
+        "UPDATE pm_override_sets SET pinned_at = coalesce(pinned_at, %s), "
+        "copy_of = coalesce(copy_of, %s) WHERE set_id = %s",
+        [pinned_at, copy_of, set_id],
+    )
 
 
 def unpin(conn: Conn) -> PublishedSet | None:
@@ -137,6 +177,28 @@ def extend(conn: Conn, set_id: int, expires_at: datetime) -> None:
             )
 
 
+def gone_before(conn: Conn, lesson_ids: Collection[str]) -> set[str]:
+    """Which of these lessons had an override in a set that was live, and lost it."""
+    rows = conn.execute(
+        "SELECT DISTINCT change ->> 'lesson_id' FROM pm_override_sets, "
+        "jsonb_array_elements(changes) AS change WHERE live_from IS NOT NULL "
+        "AND change ->> 'new' IS NULL AND change ->> 'lesson_id' = ANY(%s)",
+        [list(lesson_ids)],
+    )
+    return {name for (name,) in rows}
+
+
+def why_lost(conn: Conn, old: int, new: int) -> dict[str, Reason]:
+    """Why lessons lost their override, as the sets after `old` up to `new` said it last."""
+    rows = conn.execute(
+        "SELECT change ->> 'lesson_id', change ->> 'why', change ->> 'detail' "
+        "FROM pm_override_sets, jsonb_array_elements(changes) AS change "
+        "WHERE set_id > %s AND set_id <= %s AND change ->> 'new' IS NULL ORDER BY set_id",
+        [old, new],
+    )
+    return {name: Reason(Why(why), detail) for name, why, detail in rows}
+
+
 def held_back(conn: Conn) -> list[PublishedSet]:
     """The sets held back since the live one was published, the newest last."""
     query = _SELECT_SETS + (
@@ -146,11 +208,13 @@ def held_back(conn: Conn) -> list[PublishedSet]:
     return [_published(*row) for row in conn.execute(query)]
 
 
-def _insert_set(conn: Conn, override_set: OverrideSet, *, is_live: bool) -> int:
+def _insert_set(
+    conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | None, *, is_live: bool
+) -> int:
     row = conn.execute(
         "INSERT INTO pm_override_sets "
-        "(as_of, published_at, expires_at, live_from, replay, expected, overrides) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING set_id",
+        "(as_of, published_at, expires_at, live_from, replay, expected, overrides, changes) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING set_id",
         [
             override_set.as_of,
             override_set.published_at,
@@ -159,6 +223,7 @@ def _insert_set(conn: Conn, override_set: OverrideSet, *, is_live: bool) -> int:
             override_set.replay,
             to_jsonb(override_set.expected),
             to_jsonb([_document(item) for item in override_set.overrides]),
+            None if changed is None else to_jsonb([asdict(change) for change in changed]),
         ],
     ).fetchone()
     assert row is not None
@@ -192,7 +257,7 @@ def _row(set_id: int, override_set: OverrideSet, override: Override) -> tuple[ob
 
 _SELECT_SETS = (
     "SELECT set_id, live_from, live_to, as_of, published_at, expires_at, replay, expected, "
-    "overrides, pinned_at, copy_of FROM pm_override_sets "
+    "overrides, pinned_at, copy_of, changes FROM pm_override_sets "
 )
 
 
@@ -222,17 +287,9 @@ def existing_set(conn: Conn, set_id: int) -> PublishedSet:
 
 
 def newest_sets(conn: Conn, count: int, *, replays: bool) -> list[PublishedSet]:
-    """The newest sets, the newest first, with or without replays; at the end one that was live.
-
-    So many, and after them, if there is one, the last that was live before.
-    """
+    """So many of the newest sets, the newest first, with or without replays."""
     query = _SELECT_SETS + "WHERE %s OR NOT replay ORDER BY set_id DESC LIMIT %s"
-    found = [_published(*row) for row in conn.execute(query, [replays, count])]
-    query = (
-        _SELECT_SETS + "WHERE live_from IS NOT NULL AND set_id < %s ORDER BY set_id DESC LIMIT 1"
-    )
-    oldest = found[-1].set_id if found else 0
-    return found + [_published(*row) for row in conn.execute(query, [oldest])]
+    return [_published(*row) for row in conn.execute(query, [replays, count])]
 
 
 def live_sets(conn: Conn, since: datetime, until: datetime) -> list[PublishedSet]:
@@ -255,6 +312,7 @@ def _published(
     documents: list[dict[str, Any]],
     pinned_at: datetime | None,
     copy_of: int | None,
+    changed: list[dict[str, Any]] | None,
 ) -> PublishedSet:
     content = OverrideSet(
         as_of=as_of,
@@ -264,7 +322,8 @@ def _published(
         expected={name: number(value) for name, value in expected.items()},
         replay=replay,
     )
-    return PublishedSet(set_id, live_from, live_to, content, pinned_at, copy_of)
+    said = None if changed is None else tuple(Changed(**one) for one in changed)
+    return PublishedSet(set_id, live_from, live_to, content, pinned_at, copy_of, said)
 
 
 def _override(document: Mapping[str, Any]) -> Override:
@@ -294,6 +353,21 @@ def override_rows(conn: Conn) -> list[dict[str, Any]]:
         {name: finite(value) for name, value in zip(columns, row, strict=True)}
         for row in conn.execute(query)
     ]
+
+
+def document_of(one: PublishedSet) -> dict[str, Any]:
+    """A set as `runtime.sets.LiveSet` reads it."""
+    content = one.content
+    return {
+        "set_id": one.set_id,
+        "live_from": one.live_from,
+        "live_to": one.live_to,
+        "as_of": content.as_of,
+        "published_at": content.published_at,
+        "expires_at": content.expires_at,
+        "replay": content.replay,
+        "overrides": [_document(override) for override in content.overrides],
+    }
 
 
 _EXPORTED = (

@@ -15,6 +15,7 @@ FEEDBACK = "0003"
 OLDER = "0004"
 DAYS = "0005"
 PINS = "0007"
+VETOES = "0008"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +211,28 @@ PM_OVERRIDE_SETS = Table(
             "pinned_at", "timestamptz", "since when a person holds it", nullable=True, revision=PINS
         ),
         Column("copy_of", "bigint", "the set that it repeats", nullable=True, revision=PINS),
+        Column("changes", "jsonb", "what it changed, and why", nullable=True, revision=VETOES),
     ),
     ("set_id",),
     unique_indexes=("((true)) WHERE live_from IS NOT NULL AND live_to IS NULL",),
+)
+
+OVERRIDE_VETOES = Table(
+    "override_vetoes",
+    "What a person has forbidden; what is null or empty may be anything.",
+    (
+        Column("veto_id", "bigserial", "number of the veto", revision=VETOES),
+        Column("lesson_id", "text", "the override", nullable=True, revision=VETOES),
+        Column("pattern_key", "text", "the pattern", nullable=True, revision=VETOES),
+        Column("action_category", "text", "the category", nullable=True, revision=VETOES),
+        Column("scope_subset", "jsonb", "pairs that its scope has", revision=VETOES),
+        Column("reason", "text", "why, in the words of the person", revision=VETOES),
+        Column("since", "timestamptz", "from when on it counts", revision=VETOES),
+        Column("until", "timestamptz", "when it ends by itself", nullable=True, revision=VETOES),
+        Column("lifted_at", "timestamptz", "when it was lifted", nullable=True, revision=VETOES),
+    ),
+    ("veto_id",),
+    revision=VETOES,
 )
 
 PM_OVERRIDES = Table(
@@ -398,6 +418,7 @@ TABLES = (
     OVERRIDE_EFFECTIVENESS,
     PM_OVERRIDE_SETS,
     PM_OVERRIDES,
+    OVERRIDE_VETOES,
     BOOK_SOURCES,
     IMPORTED_LESSONS,
     IMPORTED_EDGE_HISTORY,

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from learning_assets.cli import main
 from learning_assets.cli.show import overrides_table
+from learning_assets.core.changes import Reason, Why, changes
 from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
 from learning_assets.runtime import OverrideBook
 from learning_assets.sources.demo import MarketSettings, simulate, write_strands
@@ -412,7 +413,7 @@ def test_lookup(
     answer = learning(*ask, "--json").document
     assert (answer["status"], answer["multiplier"]) == (status, multiplier)
     assert answer["set_id"] == 1
-    assert len(answer["matched"]) == (status != "no_match")
+    assert len(answer["matched"]) == (status == "ok")
     shown = learning(*ask)
     assert shown.code == 0
     assert f"× {multiplier:.3f}" in shown.out
@@ -456,34 +457,131 @@ def test_sets_and_what_they_change(
     another = replace(kept, scope_subset=(), multiplier=0.8)
     at = first.published_at + timedelta(hours=1)
     again = replace(first, published_at=at, overrides=(replace(kept, multiplier=1.9), another))
+    nothing = replace(first, overrides=())
+    gone = {kept.lesson_id: Reason(Why.DEPRECATED, "no longer kept: explained by another")}
     with connect(settings(server_env, book)) as conn:
-        publish(conn, again)
-        hold_back(conn, replace(first, overrides=()))
+        publish(conn, again, changes(first.overrides, again.overrides))
+        hold_back(conn, nothing, changes(again.overrides, (), gone))
         publish(conn, replace(again, replay=True))
     rows = learning("sets", "--replays", "--book", book, "--json").document
     assert [(row["set_id"], row["state"]) for row in rows] == [
         (4, "replay"), (3, "held back"), (2, "live"), (1, "past"),
     ]  # fmt: skip
-    assert [row["compared_with"] for row in rows] == [2, 2, 1, None]
-    assert [(row["added"], row["dropped"], row["moved"]) for row in rows] == [
-        (0, 0, 0), (0, 2, 0), (1, 0, 1), (None, None, None),
+    assert [row["changed"] for row in rows] == [
+        None, "2 deprecated", "1 learned again, 1 new lesson", None,
+    ]  # fmt: skip
+    assert [change["detail"] for change in rows[1]["changes"]] == [
+        "no longer kept: explained by another", "it is no lesson any more",
     ]  # fmt: skip
     assert rows[3]["live_to"] == rows[2]["live_from"] == at.isoformat()
     few = learning("sets", "--last", "2", "--book", book, "--json").document
-    assert [(row["set_id"], row["compared_with"]) for row in few] == [(3, 2), (2, 1)]
-    changes = learning("diff", "1", "2", "--book", book, "--json").document
-    assert [(c["lesson_id"], c["old"], c["new"]) for c in changes] == [
-        ("pm.a.b/entry/chain=sol", 1.4, 1.9),
-        ("pm.a.b/entry/*", None, 0.8),
+    assert [row["set_id"] for row in few] == [3, 2]
+    different = learning("diff", "1", "2", "--book", book, "--json").document
+    assert [(c["lesson_id"], c["old"], c["new"], c["why"]) for c in different] == [
+        ("pm.a.b/entry/chain=sol", 1.4, 1.9, "learned again"),
+        ("pm.a.b/entry/*", None, 0.8, "new lesson"),
     ]
-    shown = learning("diff", "2", "1", "--book", book).out
-    assert "moved  × 1.900 → × 1.400  pm.a.b/entry/chain=sol" in shown
-    assert "gone   × 0.800" in shown
+    shown = learning("diff", "2", "3", "--book", book).out
+    assert "×1.900 →      –  pm.a.b/entry/chain=sol: deprecated (no longer kept: " in shown
+    assert "×0.800 →      –  pm.a.b/entry/*" in shown
     assert "2 changed, 0 as before" in shown
-    assert "held back" in learning("sets", "--book", book).out
+    listed = learning("sets", "--book", book).out
+    assert "held back" in listed
+    assert "1 new lesson" in " ".join(listed.split())
     refused = learning("diff", "1", "99", "--book", book)
     assert refused.code == 2
     assert "there is no set 99" in refused.err
+
+
+def test_a_veto_holds_until_it_is_lifted(
+    learning: Learning, server_env: Mapping[str, str], book: str
+) -> None:
+    published = _publish(book, server_env, timedelta(hours=1))
+    name = published.overrides[0].lesson_id
+    asked = ("lookup", "pm.a.b", "entry", "--scope", '{"chain": "sol"}', "--book", book)
+    said = learning("veto", "--override", name, "--reason", "too thin", "--book", book)
+    assert said.code == 0
+    assert f"veto 1: set 2 is live now, with 1 override without effect ({name})" in said.out
+    answer = learning(*asked, "--json").document
+    assert (answer["status"], answer["multiplier"]) == ("ok", 1.0)
+    assert [one["veto"] for one in answer["matched"]] == ["too thin"]
+    assert "vetoed: too thin" in learning(*asked).out
+    assert f"vetoed: {name} (× 1.40 without the veto): too thin" in learning(
+        "overrides", "--book", book).out  # fmt: skip
+    [row] = learning("vetoes", "--book", book, "--json").document
+    assert (row["state"], row["in_force"], row["holds_back"]) == ("in force", True, [name])
+    [live_row, _] = learning("sets", "--book", book, "--json").document
+    assert (live_row["changed"], live_row["changes"][0]["detail"]) == ("1 vetoed", "too thin")
+    assert live_row["expires_at"] == published.expires_at.isoformat()
+    # Going back to a set of before the veto does not undo it, and neither does holding one.
+    assert learning("rollback", "1", "--book", book).code == 0
+    assert learning(*asked, "--json").document["multiplier"] == 1.0
+    assert "is lifted: set 4 is live now" in learning("unveto", "1", "--book", book).out
+    assert learning(*asked, "--json").document["multiplier"] == 1.4
+    with connect(settings(server_env, book)) as conn:
+        current = live(conn)
+    assert current is not None
+    assert (current.pinned_at is not None, current.copy_of) == (True, 1)
+    [row] = learning("vetoes", "--book", book, "--json").document
+    assert (row["in_force"], row["holds_back"]) == (False, [])
+    assert "has ended already" in learning("unveto", "1", "--book", book).err
+
+
+@pytest.mark.parametrize(
+    ("words", "multiplier"),
+    [
+        (("--pattern", "pm.a.b"), 1.0),
+        (("--pattern", "module=pm|pattern_key=a.b", "--category", "entry"), 1.0),
+        (("--pattern", "pm.a.b", "--category", "add"), 1.4),
+        (("--pattern", "pm.a.c"), 1.4),
+        (("--scope", '{"chain": "sol"}'), 1.0),
+        (("--scope", '{"chain": "sol", "tf": 1}'), 1.4),
+        (("--scope", '{"chain": "sol"}', "--pattern", "pm.a.c"), 1.4),
+        (("--scope", '{"chain": "sol"}', "--until", "2999-01-01"), 1.0),
+    ],
+)
+def test_what_a_veto_means(
+    learning: Learning,
+    server_env: Mapping[str, str],
+    book: str,
+    words: tuple[str, ...],
+    multiplier: float,
+) -> None:
+    _publish(book, server_env, timedelta())
+    assert learning("veto", *words, "--reason", "no", "--book", book).code == 0
+    ask = ("lookup", "pm.a.b", "entry", "--scope", '{"chain": "sol", "tf": 2}', "--book", book)
+    assert learning(*ask, "--json").document["multiplier"] == multiplier
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "say what is meant"),
+        (("--override", "x", "--pattern", "pm.a.b"), "leave out --pattern"),
+        (("--override", "pm.a.b/entry/chain=eth"), "the live set has no override"),
+        (("--category", "entry", "--scope", '{"chain": "sol"}'), "add --pattern"),
+        (("--pattern", "pm.a.b", "--category", "allocation"), "category"),
+        (("--pattern", ""), "give a pattern like"),
+        (("--scope", "{}"), "--scope is empty"),
+        (("--scope", "chain"), "--scope is no JSON"),
+        (("--pattern", "pm.a.b", "--until", "2020-01-01"), "is over"),
+        (("--pattern", "pm.a.b", "--until", "soon"), "is no time"),
+        (("--pattern", "pm.a.b", "--reason", " "), "--reason is empty"),
+    ],
+)
+def test_a_veto_that_makes_no_sense_changes_nothing(
+    learning: Learning,
+    server_env: Mapping[str, str],
+    book: str,
+    words: tuple[str, ...],
+    sentence: str,
+) -> None:
+    _publish(book, server_env, timedelta())
+    refused = learning("veto", "--reason", "no", *words, "--book", book)
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert sentence in refused.err
+    assert learning("vetoes", "--book", book, "--json").document == []
+    assert "there are no vetoes" in learning("vetoes", "--book", book).out
 
 
 def test_going_back_and_holding_a_set(

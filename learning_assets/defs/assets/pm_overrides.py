@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from learning_assets import pictures
-from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges
+from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges, why_gone
+from learning_assets.core.changes import Changed, changes
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.gain import MODULES, ModuleGain, gains_of
 from learning_assets.core.overrides import build_overrides
 from learning_assets.core.publication import Problem, problems, why_hold_back
-from learning_assets.core.records import LessonStatus, OverrideSet
+from learning_assets.core.records import Lesson, LessonStatus, OverrideSet
 from learning_assets.defs.assets.learning_latent_factors import learning_latent_factors
 from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.learning_regime_weights import learning_regime_weights
@@ -21,6 +22,7 @@ from learning_assets.defs.assets.override_effectiveness import override_effectiv
 from learning_assets.defs.effectiveness_metadata import of_gains
 from learning_assets.defs.metadata import (
     column_schema,
+    of_changes,
     of_overrides,
     of_thresholds,
     of_withheld,
@@ -42,6 +44,7 @@ from learning_assets.store import (
     lessons,
     overrides,
     regime_weights,
+    vetoes,
 )
 from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
@@ -70,6 +73,7 @@ class _Made:
     """A set, and what it was made from."""
 
     content: OverrideSet
+    lessons: Sequence[Lesson]
     edges: tuple[AdjustedEdge, ...]
     gains: Mapping[str, ModuleGain]
 
@@ -132,11 +136,13 @@ def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeR
         wrong = problems(made.content, _expected(made.edges, settings.min_edge_r), now)
         why = {} if config.force else _why_hold_back(conn, made.content, settings)
         why |= _why_pinned(conn)
-        set_id = None if wrong else _store(conn, made.content, why)
+        changed = _changes(conn, made, settings)
+        set_id = None if wrong else _store(conn, made.content, why, changed)
     return dg.MaterializeResult(
         metadata={
             **pictured(pictures.overrides(made.content.overrides)),
             **of_overrides(made.content, set_id, "; ".join(why.values())),
+            **of_changes(changed),
             **of_thresholds(thresholds_of_run(settings, book.config)),
             **of_gains(made.gains),
             **of_withheld(made.edges, settings.min_edge_r),
@@ -161,7 +167,8 @@ def _as_of(conn: Conn, book: BookResource, config: OverridesConfig) -> datetime:
 
 
 def _made(conn: Conn, book: BookResource, settings: LearningConfig, as_of: datetime) -> _Made:
-    active = lessons.lessons(conn, status=LessonStatus.ACTIVE)
+    learned = lessons.lessons(conn)
+    active = [lesson for lesson in learned if lesson.status is LessonStatus.ACTIVE]
     since = as_of - timedelta(days=settings.look_back_days)
     known = book.events(as_of, since)
     meta, gains = MetaResults(), gains_of([], settings, as_of)
@@ -174,10 +181,29 @@ def _made(conn: Conn, book: BookResource, settings: LearningConfig, as_of: datet
         )
         gains = gains_of(effectiveness.results(conn, as_of), settings, as_of)
     interval = book.plan.interval("overrides") or _HOUR
+    now = book.now()
     content = build_overrides(
-        active, known, settings, as_of, book.now(), interval, meta=meta, gains=gains
+        active,
+        known,
+        settings,
+        as_of,
+        now,
+        interval,
+        meta=meta,
+        gains=gains,
+        vetoes=vetoes.in_force(conn, now),
     )
-    return _Made(content, adjusted_edges(active, known, settings, as_of, meta), gains)
+    return _Made(content, learned, adjusted_edges(active, known, settings, as_of, meta), gains)
+
+
+def _changes(conn: Conn, made: _Made, settings: LearningConfig) -> tuple[Changed, ...]:
+    """What the set changes against the live one, and why."""
+    live = overrides.live(conn)
+    old = live.content.overrides if live else ()
+    new = made.content.overrides
+    added = {o.lesson_id for o in new} - {o.lesson_id for o in old}
+    gone = why_gone(made.lessons, made.edges, settings.min_edge_r)
+    return changes(old, new, gone, overrides.gone_before(conn, added) if added else ())
 
 
 def _expected(edges: Sequence[AdjustedEdge], least_r: float) -> list[str]:
@@ -217,14 +243,16 @@ def _why_pinned(conn: Conn) -> dict[str, str]:
     }
 
 
-def _store(conn: Conn, content: OverrideSet, why: Mapping[str, str]) -> int:
+def _store(
+    conn: Conn, content: OverrideSet, why: Mapping[str, str], changed: Sequence[Changed]
+) -> int:
     """Publish the set, or keep it beside the live one, which does not expire while it is held."""
     if not why:
-        return overrides.publish(conn, content)
-    live = overrides.live(conn)
+        return overrides.publish(conn, content, changed)
+    live = overrides.apply_vetoes(conn, content.published_at)
     if NOT_PINNED in why and live is not None:
         overrides.extend(conn, live.set_id, content.expires_at)
-    return overrides.hold_back(conn, content)
+    return overrides.hold_back(conn, content, changed)
 
 
 def _results(wrong: Sequence[Problem]) -> list[dg.AssetCheckResult]:
