@@ -15,6 +15,7 @@ FEEDBACK = "0003"
 OLDER = "0004"
 DAYS = "0005"
 PINS = "0007"
+APPLIED = "0009"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,10 @@ PATTERN_TRADE_EVENTS = Table(
         Column("version", "timestamptz", "orders corrections of a trade", nullable=True),
         Column("trade_digest", "text", "digest of the trade's content"),
         Column("ingested_at", "timestamptz", "when the row was written", default="now()"),
+        Column(
+            "applied_overrides", "jsonb", "the multiplier that a bot was answered and applied",
+            nullable=True, revision=APPLIED,
+        ),
     ),
     ("event_id",),
     ("(closed_at)", "(trade_id)"),
@@ -327,6 +332,10 @@ OVERRIDE_EFFECTIVENESS = Table(
         Column("overrides", "jsonb", "what each override did", revision=FEEDBACK),
         Column("evaluated_at", "timestamptz", "trades closed before it count", revision=FEEDBACK),
         Column("learned_from", "text", "digest of what the set was made of", revision=FEEDBACK),
+        Column(
+            "applied", "jsonb", "what bots applied over the look-back; in the newest week",
+            nullable=True, revision=APPLIED,
+        ),
     ),
     ("ts",),
     revision=FEEDBACK,
