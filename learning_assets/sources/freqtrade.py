@@ -304,8 +304,13 @@ def _applied_texts(database: sqlite3.Connection) -> dict[object, object]:
     columns = {row["name"] for row in database.execute("PRAGMA table_info(trade_custom_data)")}
     if not {"ft_trade_id", "cd_key", "cd_value"} <= columns:  # freqtrade before 2024.2
         return {}
-    query = "SELECT ft_trade_id, cd_value FROM trade_custom_data WHERE lower(cd_key) = ?"
-    return {row["ft_trade_id"]: row["cd_value"] for row in database.execute(query, [APPLIED])}
+    # As bytes: text that is no UTF-8 would make the whole database unreadable.
+    query = (
+        "SELECT ft_trade_id AS trade, CAST(coalesce(cd_value, '') AS BLOB) AS value "
+        "FROM trade_custom_data WHERE lower(cd_key) = ?"
+    )
+    rows = database.execute(query, [APPLIED])
+    return {row["trade"]: row["value"].decode("utf-8", "replace") for row in rows}
 
 
 def _by_strategy(

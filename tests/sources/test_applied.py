@@ -292,6 +292,16 @@ def test_damaged_custom_data_loses_no_trade(tmp_path: Path, value: str, n_unread
     assert "BTC/USDT opened at 2024-05-04 08:25:00" in note
 
 
+@pytest.mark.parametrize("blob", ["x'ff7b'", "NULL", "7"])
+def test_custom_data_that_is_no_text_loses_no_trade(tmp_path: Path, blob: str) -> None:
+    path = bot(tmp_path / "tradesv3.sqlite", {"applied_overrides": "{}"})
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE trade_custom_data SET cd_value = CAST({blob} AS TEXT)")
+    answers, notes = of_file(path)
+    assert answers == [None] * 3
+    assert any("applied_overrides" in note for note in notes) == (blob != "NULL")
+
+
 def test_what_a_bot_keeps_later_replaces_what_it_kept(tmp_path: Path) -> None:
     path = bot(tmp_path / "tradesv3.sqlite", {})
     source = open_source(path)
