@@ -7,7 +7,7 @@ pictures are drawn is in `pictures`, the frame of the page in `report.html`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -16,6 +16,7 @@ from string import Template
 
 from learning_assets import pictures
 from learning_assets.core.adjust import MeasuredFactors, MeasuredHalfLives
+from learning_assets.core.feedback import ALL, AppliedFeedback, Effect
 from learning_assets.core.gain import ModuleGain
 from learning_assets.core.history import EdgePoint
 from learning_assets.core.learn import DetectionLimit
@@ -37,7 +38,8 @@ _SHARP = 2
 class Feedback:
     """What the regimes and the walk-forward taught; empty where nothing was measured.
 
-    `regime` is the signature of the regime in force, None where it is unknown.
+    `regime` is the signature of the regime in force, None where it is unknown; `applied` is what
+    bots applied, None where no trade says so.
     """
 
     regime: str | None = None
@@ -45,6 +47,7 @@ class Feedback:
     edges: Sequence[RegimeEdge] = ()
     weeks: Sequence[WeekResult] = ()
     gains: Sequence[ModuleGain] = ()
+    applied: AppliedFeedback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,8 +425,35 @@ def _walk_forward(feedback: Feedback) -> _Section:
         _figure(pictures.walk_forward(feedback.weeks, feedback.gains)),
         _table(("module", "as of"), ("gain", "slope (90 %)", "weeks", "trades"), gains),
         _table(("week from",), head, weeks),
+        *(_applied(feedback.applied) if feedback.applied else ()),
     )
     return _Section("walk-forward", "Walk-forward", parts)
+
+
+def _applied(found: AppliedFeedback) -> Iterator[str]:
+    """What happened with the overrides applied, against the hold-out."""
+    yield _heading("What bots applied, against the hold-out")
+    yield _paragraph(
+        f"Of the trades that closed from {_moment(found.since)} to {_moment(found.as_of)}. Effect: "
+        "mean of size × R where the override was applied, less the mean R of the trades that it "
+        "matched and that were held out, per trade at base size. A trade may count for several."
+    )
+    head = (
+        *("applied", "held out", "watched", "mean R applied", "mean R held out"),
+        *("multiplier", "effect (R)", "90 % (R)"),
+    )
+    rows = [_applied_row(x) for x in (found.total, *found.overrides)]
+    yield _table(("lesson", "why no effect"), head, rows)
+
+
+def _applied_row(x: Effect) -> tuple[str, ...]:
+    return (
+        *("all together" if x.lesson_id == ALL else x.lesson_id, x.reason),
+        *(f"{n:,}" for n in (x.applied.n_trades, x.held_out.n_trades, x.n_shadow)),
+        *(_edge(x.applied.mean_rr), _edge(x.held_out.mean_rr)),
+        "–" if x.mean_multiplier is None else f"×{x.mean_multiplier:.2f}",
+        *(_edge(x.effect_r), _between(x.low, x.high, 2)),
+    )
 
 
 def _newest(gains: Sequence[ModuleGain]) -> list[ModuleGain]:
@@ -497,6 +527,7 @@ _GLOSSARY = {
     "regime weight": (
         "How much more (above 1) or less a multiplier tells about an edge in a market regime."
     ),
+    "held out": "Left at its size by chance, so that what overrides do can be told.",
     "walk-forward": "Learning as of each past week, judged on the trades opened after it.",
     "smallest edge that would have been found": (
         "With it, a slice of that many trades is found in eight of ten cases."

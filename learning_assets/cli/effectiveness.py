@@ -1,6 +1,6 @@
 """`learning effectiveness`: does learning pay, week by week, and which overrides do not? Read only.
 
-The figures are made in `core.judge` and `core.gain`; nothing is computed here.
+The figures are made in `core.judge`, `core.gain` and `core.feedback`; nothing is computed here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from rich.text import Text
 from learning_assets.cli.book import existing_book, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
 from learning_assets.core.config import LearningConfig
+from learning_assets.core.feedback import ALL, AppliedFeedback, Effect
 from learning_assets.core.gain import MODULES, ModuleGain, gains_of
 from learning_assets.core.judge import Difference, OverrideTotal, total_of, totals_by_override
 from learning_assets.core.walkforward import WeekResult
 from learning_assets.store.connection import Conn
 from learning_assets.store.effectiveness import results
+from learning_assets.store.feedback import newest
 from learning_assets.store.overrides import live
 
 _SHOWN_OVERRIDES = 10
@@ -30,8 +32,9 @@ _SHOWN_OVERRIDES = 10
 def effectiveness(book: BookOption = None, as_json: JsonOption = False) -> None:
     """Show what past overrides did to the trades that followed, week by week."""
     with existing_book(settings_of(book)) as conn:
-        weeks, gains = results(conn), gains_now(conn)
-    paid = _Paid(weeks, total_of(weeks, LearningConfig()), totals_by_override(weeks), gains)
+        weeks, gains, applied = results(conn), gains_now(conn), newest(conn)
+    total = total_of(weeks, LearningConfig())
+    paid = _Paid(weeks, total, totals_by_override(weeks), gains, applied)
     if as_json:
         print_json(paid.to_json())
     else:
@@ -57,12 +60,16 @@ def gain_document(gains: Mapping[str, ModuleGain]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Paid:
-    """What is printed: the weeks, all of them together, each lesson's overrides, the gains."""
+    """What is printed: the weeks, all of them together, each lesson's overrides, the gains.
+
+    `applied` is what bots applied, None where no trade says so.
+    """
 
     weeks: Sequence[WeekResult]
     total: Difference
     by_override: Sequence[OverrideTotal]
     gains: Mapping[str, ModuleGain]
+    applied: AppliedFeedback | None
 
     def to_json(self) -> Mapping[str, Any]:
         """The figures for programs."""
@@ -71,6 +78,7 @@ class _Paid:
             "gain": gain_document(self.gains),
             "weeks": [_week(r) for r in self.weeks],
             "overrides": [asdict(x) for x in self.by_override],
+            "applied": None if self.applied is None else asdict(self.applied),
         }
 
 
@@ -92,6 +100,9 @@ def _print(paid: _Paid, console: Console) -> None:
     hurting = [x for x in paid.by_override if x.effect_r < 0][:_SHOWN_OVERRIDES]
     if hurting:
         console.print(_overrides_table(hurting))
+    if paid.applied is not None:
+        console.print(_applied_table(paid.applied))
+        console.print(_applied_sentence(paid.applied))
 
 
 def _weeks_table(weeks: Sequence[WeekResult]) -> Table:
@@ -115,6 +126,39 @@ def _overrides_table(totals: Sequence[OverrideTotal]) -> Table:
             *(_signed(x.predicted_r), _signed(x.realised_r), f"{x.effect_r:+.4f}"),
         )
     return made
+
+
+def _applied_table(found: AppliedFeedback) -> Table:
+    columns = ("applied", "held out", "R applied", "R held out", "multiplier", "effect (R)", "90 %")
+    made = _table("What bots applied, against the hold-out", "lesson", *columns)
+    for x in (found.total, *found.overrides[:_SHOWN_OVERRIDES]):
+        multiplier = "–" if x.mean_multiplier is None else f"×{x.mean_multiplier:.2f}"
+        made.add_row(
+            Text("all together" if x.lesson_id == ALL else x.lesson_id),
+            *(f"{x.applied.n_trades:,}", f"{x.held_out.n_trades:,}"),
+            *(_signed(x.applied.mean_rr), _signed(x.held_out.mean_rr), multiplier),
+            *(_signed(x.effect_r), _interval(x.low, x.high)),
+        )
+    return made
+
+
+def _applied_sentence(found: AppliedFeedback) -> str:
+    total, days = found.total, (found.as_of - found.since).days
+    watched = f", {total.n_shadow:,} only watched" if total.n_shadow else ""
+    mixed = f", {total.n_mixed:,} treated in two ways and not counted" if total.n_mixed else ""
+    told = (
+        f"Overrides were applied to {total.applied.n_trades:,} trades of the {days} days before "
+        f"{found.as_of:%Y-%m-%d %H:%M} UTC and held out from {total.held_out.n_trades:,}"
+        f"{watched}{mixed}"
+    )
+    return f"{told}: {_applied_verdict(total)}."
+
+
+def _applied_verdict(x: Effect) -> str:
+    if x.effect_r is None or x.low is None or x.high is None:
+        return f"no effect can be told, since {x.reason}"
+    verdict = "they pay" if x.low > 0 else "they cost" if x.high < 0 else "no effect can be told"
+    return f"{x.effect_r:+.3f} R per trade ({_interval(x.low, x.high)}), {verdict}"
 
 
 def _table(title: str, first: str, *numbers: str) -> Table:

@@ -17,6 +17,7 @@ from learning_assets.store import (
     effectiveness,
     events,
     factors,
+    feedback,
     half_lives,
     lessons,
     overrides,
@@ -144,4 +145,5 @@ def _feedback(
         edges=edges_by_regime(window, config, as_of),
         weeks=weeks,
         gains=gain_history(weeks, config),
+        applied=feedback.newest(conn),
     )

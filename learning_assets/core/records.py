@@ -38,15 +38,52 @@ class Reason(StrEnum):
     BAD_PAYLOAD = "bad_payload"
 
 
+class AppliedStatus(StrEnum):
+    """What the answer that a bot applied to an action rests on, as `runtime.Status` has it."""
+
+    OK = "ok"
+    NO_MATCH = "no_match"
+    STALE = "stale"
+    NO_OVERRIDES = "no_overrides"
+    SHADOW = "shadow"
+    HELD_OUT = "held_out"
+
+
+class AppliedOverride(NamedTuple):
+    """An override that matched an action, with its own multiplier."""
+
+    lesson_id: str
+    multiplier: float
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a bot was answered for an action, and applied to it.
+
+    `multiplier` is what the size was multiplied by, `suggested` what the overrides said: another
+    number only in shadow mode and for a trade that was held out. Both are finite and not negative.
+    """
+
+    multiplier: float
+    suggested: float
+    status: AppliedStatus
+    set_id: int | None = None
+    overrides: tuple[AppliedOverride, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action of a trade: which pattern fired, as what, in which (normalised) scope."""
+    """One action of a trade: which pattern fired, as what, in which (normalised) scope.
+
+    `applied_overrides` is None where nobody asked for a multiplier, or it is not known.
+    """
 
     action_id: str
     module: str
     pattern_key: str
     action_category: str
     scope: Mapping[str, str]
+    applied_overrides: Applied | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import dagster as dg
 
 from learning_assets import pictures
 from learning_assets.core.config import LearningConfig
+from learning_assets.core.feedback import ALL, AppliedFeedback, Effect
 from learning_assets.core.gain import MODULES, ModuleGain, gain_history, gains_of
 from learning_assets.core.judge import OverrideTotal, total_of, totals_by_override
 from learning_assets.core.walkforward import WeekResult
@@ -45,6 +46,23 @@ _OVERRIDE_COLUMNS = {
     "lesson": "string",
     "weeks": "int",
 }
+_APPLIED_COLUMNS = {
+    "effect (R)": "float",
+    "from (R)": "float",
+    "to (R)": "float",
+    "applied": "int",
+    "held out": "int",
+    "lesson": "string",
+    "mean R applied": "float",
+    "mean R held out": "float",
+    "mean multiplier": "float",
+    "gained (R)": "float",
+    "days applied": "int",
+    "days held out": "int",
+    "only watched": "int",
+    "treated in two ways": "int",
+    "why no effect": "string",
+}
 
 
 def of_effectiveness(
@@ -53,8 +71,12 @@ def of_effectiveness(
     settings: LearningConfig,
     as_of: datetime,
     n_learned: int,
+    applied: AppliedFeedback | None,
 ) -> Metadata:
-    """All weeks up to the newest of `weeks`; `n_learned` of `weeks` had to be learned."""
+    """All weeks up to the newest of `weeks`; `n_learned` of `weeks` had to be learned.
+
+    `applied` is what bots applied, None where no trade says so.
+    """
     known = [r for r in results if r.week <= weeks[-1]]
     total = total_of(known, settings)
     by_effect = totals_by_override(known)
@@ -69,6 +91,7 @@ def of_effectiveness(
         "difference in all (R)": rounded(total.difference),
         "90 % interval (R)": _interval(total.low, total.high),
         **of_gains(gains_of(known, settings, as_of)),
+        **(of_applied(applied) if applied else {}),
         "by week": table_value(_WEEK_COLUMNS, [_week_row(r) for r in reversed(known)]),
         **listed(
             "helped most",
@@ -87,6 +110,35 @@ def _interval(low: float | None, high: float | None) -> str:
 def of_gains(gains: Mapping[str, ModuleGain]) -> Metadata:
     """The gain of each module, and what it rests on."""
     return {f"gain {m}": f"{gain.value:.2f} ({gain.why})" for m, gain in gains.items()}
+
+
+def of_applied(found: AppliedFeedback) -> Metadata:
+    """What happened with the overrides applied, against the hold-out."""
+    shown = (found.total, *found.overrides[:TOP_ROWS])
+    return {
+        "applied as of": dg.MetadataValue.timestamp(found.as_of),
+        "effect of all applied (R)": _effect_text(found.total),
+        "applied": table_value(_APPLIED_COLUMNS, [_applied_row(x) for x in shown]),
+    }
+
+
+def _effect_text(x: Effect) -> str:
+    """The effect with its interval, or why there is none."""
+    if x.effect_r is None or x.low is None or x.high is None:
+        return x.reason
+    return f"{x.effect_r:+.3f} ({x.low:+.3f} to {x.high:+.3f})"
+
+
+def _applied_row(x: Effect) -> list[Cell]:
+    with_it, without = x.applied, x.held_out
+    means = (with_it.mean_rr, without.mean_rr, x.mean_multiplier, x.gained_r)
+    return [
+        *map(rounded, (x.effect_r, x.low, x.high)),
+        *(with_it.n_trades, without.n_trades),
+        "all together" if x.lesson_id == ALL else x.lesson_id,
+        *map(rounded, means),
+        *(with_it.n_days, without.n_days, x.n_shadow, x.n_mixed, x.reason),
+    ]
 
 
 def _week_row(r: WeekResult) -> list[Cell]:

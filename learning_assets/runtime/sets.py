@@ -61,6 +61,24 @@ class Answer(NamedTuple):
     published_at: datetime | None = None
     expires_at: datetime | None = None
 
+    def document(self) -> dict[str, Any]:
+        """What is kept with a trade, as JSON: what was applied and which overrides said so.
+
+        Vetoed ones said nothing.
+        """
+        return {
+            "multiplier": self.multiplier,
+            "suggested": self.suggested,
+            "status": self.status.value,
+            "reason": self.reason,
+            "set_id": self.set_id,
+            "overrides": [
+                {"lesson_id": matched.lesson_id, "multiplier": matched.multiplier}
+                for matched in self.matched
+                if matched.veto is None
+            ],
+        }
+
 
 class _Node(NamedTuple):
     """Overrides whose pairs are all gone through, and which dimensions may come next.

@@ -42,6 +42,7 @@ import pyarrow.parquet
 from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeReading, RejectedRow
 from learning_assets.core.scope import is_known_after_entry, normalise_scope
 from learning_assets.errors import UserError
+from learning_assets.sources.applied import APPLIED, AppliedReader
 from learning_assets.sources.parse import (
     EMERGENCY_STOP,
     Batch,
@@ -85,6 +86,7 @@ FIELDS: Final = (
     "payback_hours",
     "profit_ratio",
     "risk",
+    APPLIED,
 )
 """What a column can hold, besides scope dimensions."""
 
@@ -219,7 +221,8 @@ class FileSource(BatchSource):
         derived = "rr" not in mapping.columns
         priced, measures = _priced(whole, derived, named)
         rows = [*priced, *conflicting, *_kept_apart(refused, priced)]
-        return rows, list(_notes(table, mapping, n_repeated, measures))
+        notes = [*_notes(table, mapping, n_repeated, measures), *reader.applied.notes()]
+        return rows, notes
 
 
 def _identity(row: Row) -> str:
@@ -471,6 +474,7 @@ class _Reader:
         self._pattern = _remembering(pattern_key)
         self._category = _remembering(category)
         self._scope = _remembering(self._scope_of)
+        self.applied = AppliedReader()
 
     def lines(self) -> tuple[list[_Line], list[RejectedRow]]:
         """The usable rows and the refused ones."""
@@ -516,6 +520,9 @@ class _Reader:
         module, key = self._pattern(key_text, self._value("module", values))
         kind = self._category(self._value("action_category", values), module)
         in_scope = self._scope(*(values[place] for place in self._scope_places))
+        action_id = _action_id(name, key, kind, in_scope, ordinals)
+        where = f"row {number} of {self._table.name}"
+        applied = self.applied.read(self._value(APPLIED, values), where)
         return _Line(
             number,
             name,
@@ -525,7 +532,7 @@ class _Reader:
             self._number("payback_hours", values),
             self._outcome(values),
             self._stop(values),
-            Action(_action_id(name, key, kind, in_scope, ordinals), module, key, kind, in_scope),
+            Action(action_id, module, key, kind, in_scope, applied),
             values,
         )
 
@@ -776,6 +783,7 @@ _KNOWN_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "module": ("module",),
     "pnl_usd": ("pnl_usd", "profit_abs", "pnl", "net_profit", "profit_usd"),
     "payback_hours": ("payback_hours",),
+    APPLIED: (APPLIED,),
 }  # fmt: skip
 _PATTERN_PARTS: Final = (("strategy",), ("side", "direction"), ("enter_tag", "buy_tag", "tag"))
 _ID_PARTS: Final = (("strategy",), ("pair", "symbol", "ticker", "asset"), ("side", "direction"))

@@ -34,8 +34,9 @@ from learning_assets.core.freqtrade_entry import (
     side_of,
 )
 from learning_assets.core.freqtrade_entry import trade_id as entry_id
-from learning_assets.core.records import Action, ClosedTrade, Reason, RejectedRow
+from learning_assets.core.records import Action, Applied, ClosedTrade, Reason, RejectedRow
 from learning_assets.errors import UserError
+from learning_assets.sources.applied import APPLIED, AppliedReader, json_object
 from learning_assets.sources.parse import (
     EMERGENCY_STOP,
     Batch,
@@ -142,6 +143,7 @@ class FreqtradeSource(BatchSource):
         kept = _newest(found)
         n_copies = sum(len(run.closed) for run in runs) - len(kept)
         notes = [*_risk_notes(kept), *_copy_notes(n_copies, kept), *_open_notes(runs)]
+        notes += _applied_notes(runs)
         return batch((item.row for item in kept), notes)
 
 
@@ -263,12 +265,15 @@ def _database_runs(path: Path) -> list[_Run]:
     try:
         with closing(_connect(path)) as database:
             trades, orders = _tables(path, database)
+            applied = _applied_texts(database)
     except sqlite3.Error as error:
         raise UserError(
             f"{path} cannot be read as a freqtrade database ({error}): "
             "give the bot's tradesv3.sqlite, or try again when it is not locked"
         ) from None
-    return _by_strategy(path, trades, orders)
+    return _by_strategy(
+        path, [{**row, APPLIED: applied.get(row.get("id"))} for row in trades], orders
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -292,6 +297,20 @@ def _tables(
     trades = [dict(row) for row in database.execute("SELECT * FROM trades")]
     query = "SELECT * FROM orders" if "orders" in names else "SELECT 1 WHERE 0"
     return trades, [dict(row) for row in database.execute(query)]
+
+
+def _applied_texts(database: sqlite3.Connection) -> dict[object, object]:
+    """By trade (its id in the database) what the strategy kept of the multipliers it applied."""
+    columns = {row["name"] for row in database.execute("PRAGMA table_info(trade_custom_data)")}
+    if not {"ft_trade_id", "cd_key", "cd_value"} <= columns:  # freqtrade before 2024.2
+        return {}
+    # As bytes: text that is no UTF-8 would make the whole database unreadable.
+    query = (
+        "SELECT ft_trade_id AS trade, CAST(coalesce(cd_value, '') AS BLOB) AS value "
+        "FROM trade_custom_data WHERE lower(cd_key) = ?"
+    )
+    rows = database.execute(query, [APPLIED])
+    return {row["trade"]: row["value"].decode("utf-8", "replace") for row in rows}
 
 
 def _by_strategy(
@@ -441,14 +460,34 @@ def _actions(
     key = _pattern(run, row, side)
     timeframe = row.get("timeframe") or run.timeframe
     leverage = optional_number(row.get("leverage"))
+    applied = _applied(row, AppliedReader())
     return tuple(
         Action(
             f"{trade_id}/{action_name(category, n)}",
             *("pm", key, category),
             scope(action_scope(pair, side, timeframe, leverage, at)),
+            applied.get(action_name(category, n)),
         )
         for category, n, at in _moments(opened_at, orders)
     )
+
+
+def _applied(row: Mapping[str, Any], reader: AppliedReader) -> dict[str, Applied]:
+    """What was applied, by the name of the action; what cannot be read is the reader's to count."""
+    raw = row.get(APPLIED)
+    if is_absent(raw):
+        return {}
+    where = f"{row.get('pair')} opened at {_first(row, 'open_date', 'open_timestamp')}"
+    try:
+        documents = json_object(raw, APPLIED)
+    except RowError as error:
+        reader.refuse(error, where)
+        return {}
+    found = {
+        name: reader.read(document, f"{name!r:.20} of {where}")
+        for name, document in documents.items()
+    }
+    return {name: applied for name, applied in found.items() if applied is not None}
 
 
 def _moments(opened_at: datetime, orders: Sequence[_Order]) -> Iterator[tuple[str, int, datetime]]:
@@ -578,6 +617,14 @@ def _copy_notes(n_copies: int, kept: Sequence[_Found]) -> Iterator[str]:
             "side and opening time): several strategies took the same one, so they are not "
             "independent."
         )
+
+
+def _applied_notes(runs: Iterable[_Run]) -> Iterator[str]:
+    reader = AppliedReader()
+    for run in runs:
+        for row in run.closed:
+            _applied(row, reader)
+    yield from reader.notes()
 
 
 def _open_notes(runs: Iterable[_Run]) -> Iterator[str]:

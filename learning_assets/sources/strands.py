@@ -24,6 +24,7 @@ from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeRead
 from learning_assets.core.scope import is_known_after_entry, normalise_value
 from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.sources import parse
+from learning_assets.sources.applied import APPLIED, AppliedReader
 from learning_assets.sources.base import Changes, SourceSummary
 from learning_assets.sources.parse import RowError
 
@@ -400,6 +401,7 @@ class _Reader:
     first: date
     last: date
     left_out: set[str] = field(default_factory=set)
+    applied: AppliedReader = field(default_factory=AppliedReader)
 
     def trade(self, rows: list[_Row]) -> Iterator[ClosedTrade | RejectedRow]:
         """The trade with its bad actions beside it, or one rejected row, or nothing.
@@ -428,10 +430,11 @@ class _Reader:
 
     def notes(self) -> tuple[str, ...]:
         """What a person should know about the rows that were read."""
-        if not self.left_out:
-            return ()
-        names = ", ".join(sorted(self.left_out))
-        return (f"left out of the scopes, since only known after entry: {names}",)
+        notes = list(self.applied.notes())
+        if self.left_out:
+            names = ", ".join(sorted(self.left_out))
+            notes.append(f"left out of the scopes, since only known after entry: {names}")
+        return tuple(notes)
 
     def _closing(
         self,
@@ -475,7 +478,8 @@ class _Reader:
         self.left_out |= fired.left_out
         # The closing row's regime is not filled in: it was unknown when the action fired.
         scope = {**row.regime, **context, **fired.scope}
-        return Action(row.row_id, fired.module, fired.pattern_key, fired.category, scope)
+        applied = self.applied.read(content.get(APPLIED), row.row_id)
+        return Action(row.row_id, fired.module, fired.pattern_key, fired.category, scope, applied)
 
     def _scope(self, raw: object, name: str) -> dict[str, str]:
         scope, left_out = _own_scope(raw, name)

@@ -24,7 +24,8 @@ from learning_assets.store.overrides import publish, published_set
 from learning_assets.store.rows import copy_rows, to_jsonb
 from learning_assets.store.tables import OVERRIDE_EFFECTIVENESS
 
-_COLUMNS = OVERRIDE_EFFECTIVENESS.column_names
+# What bots applied is written by `store.feedback`.
+_COLUMNS = tuple(name for name in OVERRIDE_EFFECTIVENESS.column_names if name != "applied")
 _COUNTS = ("n_trades", "n_overrides", "n_matched")
 _NUMBERS = ("mean_rr", "mean_rr_with", "difference", "low", "high", "total_size")
 

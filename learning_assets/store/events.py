@@ -14,11 +14,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 
-from learning_assets.core.records import Action, ClosedTrade, DayOutcome, Reason, RejectedRow
+from learning_assets.core.records import (
+    Action,
+    Applied,
+    ClosedTrade,
+    DayOutcome,
+    Reason,
+    RejectedRow,
+)
 from learning_assets.store.connection import Conn, table_lock
 from learning_assets.store.rows import copy_rows, to_jsonb, words_jsonb
 from learning_assets.store.tables import PATTERN_TRADE_EVENTS, TABLES
@@ -29,7 +36,8 @@ Row = ClosedTrade | RejectedRow
 
 _TRADES = ("seq", "trade_id", "rr", "closed_at", "opened_at", "pnl_usd", "payback_hours")
 _TRADE_COLUMNS = (*_TRADES, "hold_hours", "version", "trade_digest")
-_ACTION_COLUMNS = ("seq", "event_id", "module", "pattern_key", "action_category", "scope")
+_ACTIONS = ("seq", "event_id", "module", "pattern_key", "action_category", "scope")
+_ACTION_COLUMNS = (*_ACTIONS, "applied_overrides")
 _REJECTED_COLUMNS = ("seq", "row_id", "trade_id", "reason", "detail", "payload", "closed_at")
 
 _STAGE = """
@@ -38,7 +46,7 @@ CREATE TEMP TABLE staged_trades (seq bigint, trade_id text, rr double precision,
     payback_hours double precision, hold_hours double precision, version timestamptz,
     trade_digest text) ON COMMIT DROP;
 CREATE TEMP TABLE staged_actions (seq bigint, event_id text, module text, pattern_key text,
-    action_category text, scope jsonb) ON COMMIT DROP;
+    action_category text, scope jsonb, applied_overrides jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE staged_rejected (seq bigint, row_id text, trade_id text, reason text,
     detail text, payload jsonb, closed_at timestamptz) ON COMMIT DROP;
 """
@@ -114,9 +122,10 @@ DELETE FROM pattern_trade_events WHERE trade_id IN (
 _INSERT_EVENTS = """
 INSERT INTO pattern_trade_events (event_id, trade_id, source, module, pattern_key,
     action_category, scope, rr, closed_at, opened_at, pnl_usd, payback_hours, hold_hours,
-    version, trade_digest)
+    version, trade_digest, applied_overrides)
     SELECT event_id, trade_id, %(source)s, module, pattern_key, action_category, scope, rr,
-        closed_at, opened_at, pnl_usd, payback_hours, hold_hours, version, trade_digest
+        closed_at, opened_at, pnl_usd, payback_hours, hold_hours, version, trade_digest,
+        applied_overrides
     FROM winners JOIN staged_actions USING (seq)
     WHERE old_digest IS DISTINCT FROM trade_digest
 """
@@ -172,6 +181,11 @@ SELECT day, count(*), sum(n_events), md5(string_agg(trade_digest, '' ORDER BY tr
 
 FILL_DAYS = f"INSERT INTO event_days {_DAY_ROWS.format('')}"
 """Fills the empty table of days from all events."""
+
+APPLIED_INDEX = (
+    "CREATE INDEX ON pattern_trade_events (closed_at) WHERE applied_overrides IS NOT NULL"
+)
+"""Few rows or none say what was applied, and only those are read for it."""
 
 _FORGET_DAYS = "DELETE FROM event_days WHERE day IN (SELECT day FROM touched)"
 _TOUCHED_ROWS = """
@@ -315,7 +329,13 @@ def _action_rows(seq: int, trade: ClosedTrade) -> Iterator[tuple[object, ...]]:
             action.pattern_key,
             action.action_category,
             words_jsonb(action.scope),
+            None if action.applied_overrides is None else _applied_text(action.applied_overrides),
         )
+
+
+def _applied_text(applied: Applied) -> str:
+    overrides = [x._asdict() for x in applied.overrides]
+    return to_jsonb({**asdict(applied), "overrides": overrides})
 
 
 def _rejected_row(seq: int, row: RejectedRow) -> tuple[object, ...]:
@@ -346,7 +366,10 @@ def _instant(moment: datetime | None) -> str | None:
 
 def _action_content(action: Action) -> tuple[object, ...]:
     scope = sorted(action.scope.items())
-    return action.action_id, action.module, action.pattern_key, action.action_category, scope
+    content = action.action_id, action.module, action.pattern_key, action.action_category, scope
+    if action.applied_overrides is None:  # as digests were before there was such a thing
+        return content
+    return (*content, _applied_text(action.applied_overrides))
 
 
 def closings(conn: Conn, since: datetime, until: datetime) -> list[tuple[str, datetime, datetime]]:

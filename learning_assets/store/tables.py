@@ -16,6 +16,7 @@ OLDER = "0004"
 DAYS = "0005"
 PINS = "0007"
 VETOES = "0008"
+APPLIED = "0009"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,13 @@ PATTERN_TRADE_EVENTS = Table(
         Column("version", "timestamptz", "orders corrections of a trade", nullable=True),
         Column("trade_digest", "text", "digest of the trade's content"),
         Column("ingested_at", "timestamptz", "when the row was written", default="now()"),
+        Column(
+            "applied_overrides",
+            "jsonb",
+            "the multiplier that a bot was answered and applied",
+            nullable=True,
+            revision=APPLIED,
+        ),
     ),
     ("event_id",),
     ("(closed_at)", "(trade_id)"),
@@ -347,6 +355,13 @@ OVERRIDE_EFFECTIVENESS = Table(
         Column("overrides", "jsonb", "what each override did", revision=FEEDBACK),
         Column("evaluated_at", "timestamptz", "trades closed before it count", revision=FEEDBACK),
         Column("learned_from", "text", "digest of what the set was made of", revision=FEEDBACK),
+        Column(
+            "applied",
+            "jsonb",
+            "what bots applied over the look-back; in the newest week",
+            nullable=True,
+            revision=APPLIED,
+        ),
     ),
     ("ts",),
     revision=FEEDBACK,

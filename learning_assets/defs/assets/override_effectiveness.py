@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import dagster as dg
 
 from learning_assets.core.config import LearningConfig
+from learning_assets.core.events import EventTable
+from learning_assets.core.feedback import feedback
 from learning_assets.core.history import WEEK
 from learning_assets.core.replay import judge_all, walk_forward
 from learning_assets.defs.assets.pattern_trade_events import pattern_trade_events
@@ -17,6 +19,7 @@ from learning_assets.defs.partitions import WEEKS, weeks_of
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.store import effectiveness as stored
 from learning_assets.store import events
+from learning_assets.store import feedback as stored_feedback
 from learning_assets.store.checks import refuse_unsound
 from learning_assets.store.connection import Conn
 from learning_assets.store.tables import OVERRIDE_EFFECTIVENESS
@@ -34,7 +37,8 @@ from learning_assets.store.tables import OVERRIDE_EFFECTIVENESS
         "Does it pay? The walk-forward: the overrides that would have been published at the start "
         "of each week, applied to the trades opened in it. The gain, by which all overrides are "
         "scaled, is learned from it. A week whose past has not changed is judged again, not "
-        "learned again."
+        "learned again. Where closed trades say what a bot applied to them, it also tells what "
+        "happened with each override applied, against the trades that were held out."
     ),
 )
 def override_effectiveness(
@@ -55,9 +59,19 @@ def override_effectiveness(
             known += stored.save_replays(conn, replays, digests)
             results = judge_all([x.replay for x in known], trades, evaluated_at, settings)
             stored.replace_results(conn, results, known)
-        everything = stored.results(conn)
-    said = of_effectiveness(everything, weeks, settings, evaluated_at, len(missing))
+            _keep_feedback(conn, weeks[-1], trades, evaluated_at, settings)
+        everything, applied = stored.results(conn), stored_feedback.newest(conn)
+    said = of_effectiveness(everything, weeks, settings, evaluated_at, len(missing), applied)
     return materialized(context, said)
+
+
+def _keep_feedback(
+    conn: Conn, week: datetime, trades: EventTable, as_of: datetime, settings: LearningConfig
+) -> None:
+    """What bots applied over the look-back, into the row of the newest week."""
+    since = as_of - timedelta(days=settings.look_back_days)
+    actions = stored_feedback.applied_actions(conn, since, as_of)
+    stored_feedback.save(conn, week, feedback(actions, trades, as_of, settings))
 
 
 def replay_running_week(conn: Conn, book: BookResource, week: datetime) -> None:
