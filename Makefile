@@ -20,7 +20,7 @@ ui: setup
 	$(VENV)/bin/learning ui $(if $(BOOK),--book "$(BOOK)")
 
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(VENV)/bin/ruff check .

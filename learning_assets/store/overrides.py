@@ -5,7 +5,8 @@ What an override should be is the business of `core`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -51,8 +52,7 @@ def publish(conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | 
     and leaves the live set alone. Readers see the old set or the new one, whole. `changed` is what
     it changes against the live one, and why.
     """
-    with conn.transaction():
-        table_lock(conn, PM_OVERRIDES.name)
+    with alone(conn):
         if not override_set.replay:
             conn.execute(
                 "UPDATE pm_override_sets SET live_to = greatest(live_from, %s) "
@@ -67,12 +67,19 @@ def publish(conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | 
     return set_id
 
 
+@contextmanager
+def alone(conn: Conn) -> Iterator[None]:
+    """A transaction in which nobody else publishes, holds or goes back to a set."""
+    with conn.transaction():
+        table_lock(conn, PM_OVERRIDES.name)
+        yield
+
+
 def hold_back(
     conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | None = None
 ) -> int:
     """Store a set that must wait beside the others, and leave the live one; return its number."""
-    with conn.transaction():
-        table_lock(conn, PM_OVERRIDES.name)
+    with alone(conn):
         return _insert_set(conn, override_set, changed, is_live=False)
 
 
@@ -86,8 +93,7 @@ def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
         UserError: for a number that no set has, and for a replay, which saw other trades than were
             known at the time.
     """
-    with conn.transaction():
-        table_lock(conn, PM_OVERRIDES.name)
+    with alone(conn):
         wanted, current = existing_set(conn, set_id), live(conn)
         if wanted.content.replay:
             raise UserError(f"set {set_id} is a replay, made for backtests: it never goes live")
@@ -109,8 +115,7 @@ def apply_vetoes(conn: Conn, now: datetime) -> PublishedSet | None:
 
     It stays held if it was, and expires when it would have. Returns the set that is live then.
     """
-    with conn.transaction():
-        table_lock(conn, PM_OVERRIDES.name)
+    with alone(conn):
         current = live(conn)
         if current is None:
             return None
@@ -141,8 +146,7 @@ def _mark(
 
 def unpin(conn: Conn) -> PublishedSet | None:
     """Let the next set go live again; return the set that was held, None where none was."""
-    with conn.transaction():
-        table_lock(conn, PM_OVERRIDES.name)
+    with alone(conn):
         current = live(conn)
         if current is None or current.pinned_at is None:
             return None
@@ -168,8 +172,7 @@ def before_live(conn: Conn) -> int | None:
 
 def extend(conn: Conn, set_id: int, expires_at: datetime) -> None:
     """Let a set that is held live not expire before so late."""
-    with conn.transaction():
-        table_lock(conn, PM_OVERRIDES.name)
+    with alone(conn):
         for table in ("pm_override_sets", "pm_overrides"):
             conn.execute(
                 f"UPDATE {table} SET expires_at = greatest(expires_at, %s) WHERE set_id = %s",

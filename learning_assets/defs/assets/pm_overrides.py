@@ -135,9 +135,10 @@ def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeR
         made = _made(conn, book, settings, _as_of(conn, book, config))
         wrong = problems(made.content, _expected(made.edges, settings.min_edge_r), now)
         why = {} if config.force else _why_hold_back(conn, made.content, settings)
-        why |= _why_pinned(conn)
-        changed = _changes(conn, made, settings)
-        set_id = None if wrong else _store(conn, made.content, why, changed)
+        with overrides.alone(conn):
+            why |= _why_pinned(conn)
+            changed = _changes(conn, made, settings)
+            set_id = None if wrong else _store(conn, made.content, why, changed)
     return dg.MaterializeResult(
         metadata={
             **pictured(pictures.overrides(made.content.overrides)),
