@@ -99,7 +99,8 @@ class JointSearch:
     def _calibrated(self, blocks: Sequence[Block], i: int) -> Block:
         block, search = blocks[i], self.search_of(blocks, i)
         if not block.is_cached:
-            return replace(block, cut=self.calibrate(search, block.taken))
+            cut = self.calibrate(search, block.taken)
+            return replace(block, cut=cut if block.cut is None else _filled(cut, block.cut))
         return replace(block, cut=Cutoffs(_cut(block).by_cell, noise_of(search, block.taken)))
 
     def _refit(self, blocks: list[Block]) -> list[Block]:
@@ -151,6 +152,16 @@ class JointSearch:
 
 def _module(block: Block) -> str:
     return block.group.key.module
+
+
+def _filled(cut: Cutoffs, before: Cutoffs) -> Cutoffs:
+    """With the cut-offs of before where the slices that were taken leave nothing else to test.
+
+    Of two slices that are all of a group one says what the other does: once it is taken, no third
+    tells what it must be beyond.
+    """
+    pairs = zip(cut.by_cell, before.by_cell, strict=True)
+    return replace(cut, by_cell=tuple(old if np.isinf(new) else new for new, old in pairs))
 
 
 def _cut(block: Block) -> Cutoffs:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import random
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from learning_assets.cli import main
 from learning_assets.cli.show import overrides_table
 from learning_assets.core.changes import Reason, Why, changes
 from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
-from learning_assets.runtime import OverrideBook
+from learning_assets.runtime import InSampleError, OverrideBook
 from learning_assets.sources.demo import MarketSettings, simulate, write_strands
 from learning_assets.store.books import recorded_revision
 from learning_assets.store.connection import connect, open_database
@@ -29,6 +30,7 @@ from learning_assets.store.settings import Settings, settings
 
 CSV_HEAD = "trade_id,closed_at,rr,pattern_key,action_category,scope.chain\n"
 VARIABLES = ("LEARNING_DATABASE_URL", "LEARNING_DAGSTER_URL", "LEARNING_STRANDS_URL")
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 NOBODY = "postgresql://u:secret@127.0.0.1:1/x"
 _numbers = itertools.count(1)
 
@@ -582,6 +584,96 @@ def test_a_veto_that_makes_no_sense_changes_nothing(
     assert sentence in refused.err
     assert learning("vetoes", "--book", book, "--json").document == []
     assert "there are no vetoes" in learning("vetoes", "--book", book).out
+
+
+def _paying(path: Path, weeks: int) -> Path:
+    """Ten trades a day, of which those on sol earn 2 R more."""
+    rng, rows = random.Random(5), []
+    for k in range(weeks * 70):
+        closed = MONDAY + timedelta(hours=k * 2.4)
+        chain = rng.choice(("sol", "eth"))
+        outcome = rng.gauss(0, 1) + 2 * (chain == "sol")
+        opened = closed - timedelta(hours=1)
+        rows.append(f"t{k},{opened:%FT%TZ},{closed:%FT%TZ},{outcome:.2f},pm.a.b,entry,{chain}")
+    head = "trade_id,opened_at,closed_at,rr,pattern_key,action_category,scope.chain\n"
+    path.write_text(head + "\n".join(rows) + "\n")
+    return path
+
+
+def test_replay_makes_the_sets_of_their_time(
+    learning: Learning, server_env: Mapping[str, str], book: str, tmp_path: Path
+) -> None:
+    trades = str(_paying(tmp_path / "x.csv", 5))
+    assert learning("run", "--trades", trades, "--book", book, "--weeks", "1").code == 0
+    live_before = learning("overrides", "--book", book, "--json").document
+    period = ("--from", "2026-01-14", "--to", "2026-02-09", "--book", book)
+    rows = learning("replay", *period, "--export", "sets.json", "--json").document
+    assert [row["week"][:10] for row in rows] == [
+        "2026-01-12", "2026-01-19", "2026-01-26", "2026-02-02",
+    ]  # fmt: skip
+    assert rows[-1]["overrides"] > 0
+    assert learning("overrides", "--book", book, "--json").document == live_before
+
+    chosen, begin = settings(server_env, book), datetime(2026, 1, 14, tzinfo=UTC)
+    until = datetime(2026, 2, 9, tzinfo=UTC)
+    with (
+        OverrideBook.from_database(chosen.learning_url, schema=chosen.schema) as stored,
+        OverrideBook.from_file("sets.json") as exported,
+    ):
+        first, second = (one.backtest(begin, until) for one in (stored, exported))
+        for day in range(26):
+            at = begin + timedelta(days=day)
+            answers = [
+                one.lookup("pm.a.b", "entry", {"chain": "sol"}, at) for one in (first, second)
+            ]
+            assert answers[0] == answers[1]
+            week = next(row for row in rows if row["week"] <= at.isoformat() < row["until"])
+            assert answers[0].set_id == week["set_id"]
+        worse = first.lookup("pm.a.b", "entry", {"chain": "eth"}, at)
+        assert answers[0].multiplier > worse.multiplier
+        with pytest.raises(InSampleError, match="learning replay --from 2026-01-05"):
+            stored.backtest(MONDAY, until)
+
+    # Once made they stay; the first week is one of those that their gains rest on.
+    again = learning("replay", *period, "--json").document
+    assert again == rows
+    earlier = learning("replay", "--from", "2026-01-01", "--to", "2026-02-09", "--book", book)
+    assert "6 sets, each learned from what had closed before its week" in earlier.out
+    assert learning("replay", *period, "--json").document == rows
+
+
+def test_the_running_week_is_replayed_too_and_replaced_when_it_is_over(
+    learning: Learning, server_env: Mapping[str, str], book: str, tmp_path: Path
+) -> None:
+    learning("run", "--trades", str(_paying(tmp_path / "x.csv", 2)), "--book", book, "--weeks", "0")
+    week = datetime.now(UTC) - timedelta(days=datetime.now(UTC).weekday())
+    asked = ("replay", "--from", f"{week:%F}", "--book", book, "--json")
+    [row] = learning(*asked).document
+    assert row["week"][:10] == f"{week:%F}"
+    [again] = learning(*asked).document
+    assert again["week"] == row["week"]
+    with connect(settings(server_env, book)) as conn:
+        query = "SELECT count(*) FROM pm_override_sets WHERE replay AND as_of = %s"
+        assert conn.execute(query, [row["week"]]).fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--from", "2026-02-01", "--to", "2026-01-01"), "is not before --to"),
+        (("--from", "soon"), "--from 'soon' is no time"),
+        (("--from", "2999-01-01"), "lies in the future"),
+        (("--from", "2026-01-01", "--export", "no/such/folder.json"), "--export"),
+        (("--from", "2026-01-01"), "holds nothing yet"),
+        ((), "--from"),
+    ],
+)
+def test_a_replay_that_makes_no_sense(
+    learning: Learning, book: str, words: tuple[str, ...], sentence: str
+) -> None:
+    refused = learning("replay", *words, "--book", book)
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert sentence in refused.err
 
 
 def test_going_back_and_holding_a_set(

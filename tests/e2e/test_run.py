@@ -58,7 +58,9 @@ def report(env: dict[str, str]) -> Any:
 
 
 def _tracked_folders() -> set[Path]:
+    # Another test may take its screenshots meanwhile.
     caches = {".git", ".venv", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache"}
+    caches.add("artifacts")
     found = (path for top in ROOT.iterdir() if top.name not in caches for path in [top])
     files = {p for top in found for p in ([top, *top.rglob("*")] if top.is_dir() else [top])}
     return {p for p in files if "__pycache__" not in p.parts}

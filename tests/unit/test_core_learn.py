@@ -56,6 +56,23 @@ def by_id(learning: ModuleLearning) -> dict[str, Lesson]:
 # --- what a lesson says -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("further", [(), ("age",), ("age", "mood")])
+def test_of_two_slices_that_are_all_of_a_group_one_is_found(further: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(4)
+    rows = []
+    for k in range(600):
+        side = ("long", "short")[rng.integers(2)]
+        scope = {"direction": side} | {dim: f"v{rng.integers(2)}" for dim in further}
+        at = START + timedelta(hours=3.0 * k)
+        rows.append(row(f"t{k}", at, scope, rng.normal() + (side == "long")))
+    made = learn_module(from_frame(to_frame(rows)), "pm", FAST, START + timedelta(days=90))
+    [found] = [lesson for lesson in made.lessons if lesson.status is LessonStatus.ACTIVE]
+    assert [dim for dim, _ in found.scope_subset] == ["direction"]
+    assert found.joint_edge_r is not None
+    assert abs(found.joint_edge_r) == pytest.approx(1.0, abs=0.3)
+    assert math.isfinite(found.stats.cutoff)
+
+
 def test_a_planted_edge_becomes_the_active_lesson() -> None:
     learning = learned(market(PLAN))
     lesson = active(learning)["pm.one.S1.flag/entry/chain=solana"]
