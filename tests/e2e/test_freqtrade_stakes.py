@@ -46,7 +46,7 @@ STAKE = 100.0
 OFFLINE = ("connection", "retrying", "no matching distribution", "name resolution", "timed out")
 
 
-def run(*command: object, seconds: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+def run(*command: object, seconds: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         list(map(str, command)),
         env={**os.environ, **env},
@@ -58,7 +58,7 @@ def run(*command: object, seconds: float = 120, **env: str) -> subprocess.Comple
     )
 
 
-def done(*command: object, seconds: float = 120, **env: str) -> str:
+def done(*command: object, seconds: float = 300, **env: str) -> str:
     finished = run(*command, seconds=seconds, **env)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout

@@ -29,8 +29,9 @@ def custom_data() -> list[dict[str, Any]]:
     ]
 
 
-give_markets(sys.argv[1].split(","))
-try:
-    main(sys.argv[3:])
-finally:
-    Path(sys.argv[2]).write_text(json.dumps(custom_data()))
+if __name__ == "__main__":  # hyperopt's processes import this file
+    give_markets(sys.argv[1].split(","))
+    try:
+        main(sys.argv[3:])
+    finally:
+        Path(sys.argv[2]).write_text(json.dumps(custom_data()))
