@@ -381,8 +381,15 @@ def test_a_bot_that_trades_dry_keeps_in_its_database_what_it_applied(bot: Bot) -
     now = datetime.now(UTC).date()
     rows = open_source(database).read(now - timedelta(days=1), now)
     trades = [row for row in rows if isinstance(row, ClosedTrade)]
-    names = [[a.action_id.rpartition("/")[2] for a in trade.actions] for trade in trades]
-    assert names == [["entry", "add1", "trim1"]] * 2
+    learned = [
+        {
+            action.action_id.rpartition("/")[2]: (known.multiplier, known.status)
+            for action in trade.actions
+            if (known := action.applied_overrides) is not None
+        }
+        for trade in sorted(trades, key=lambda trade: trade.trade_id)
+    ]
+    assert learned == applied
 
 
 def _live_set() -> dict[str, Any]:
