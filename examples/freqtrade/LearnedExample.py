@@ -49,11 +49,15 @@ class LearnedExample(LearnedStakes, IStrategy):
         max_stake: float,
         **kwargs,
     ) -> float | None:
-        """After an hour adds half to a trade that gains, after two sells half of one that loses."""
-        age = current_time - trade.open_date_utc
-        if age == timedelta(hours=1) and current_profit > 0.01:
-            return trade.stake_amount / 2 * self.learned_multiplier(trade, current_time)
-        if age == timedelta(hours=2) and current_profit < -0.01:
+        """After an hour adds half to a trade that gains, after two sells half of one that loses.
+
+        Once each. More than 1.5 halves would leave too little to be sold.
+        """
+        hours = (current_time - trade.open_date_utc) / timedelta(hours=1)
+        half = trade.stake_amount / 2
+        if 1 <= hours < 2 and current_profit > 0.01 and trade.nr_of_successful_entries == 1:
+            return half * self.learned_multiplier(trade, current_time)
+        if hours >= 2 and current_profit < -0.01 and trade.nr_of_successful_exits == 0:
             part = self.learned_multiplier(trade, current_time, category="trim")
-            return -trade.stake_amount / 2 * min(part, 1.5)
+            return -half * min(part, 1.5)
         return None

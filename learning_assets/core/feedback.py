@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,8 +124,7 @@ def feedback(
 # --- trades → arms ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     """A trade in an arm. `size` is the whole trade's, `multiplier` of the actions that matched."""
 
     day: date
@@ -152,7 +152,7 @@ def _count(trade: Sequence[AppliedAction], found: dict[str, _Outcomes]) -> None:
             by_lesson[ALL].append(action)
             for name in dict.fromkeys(x.lesson_id for x in action.applied.overrides):
                 by_lesson[name].append(action)
-    size = _size(trade)
+    size, day = _size(trade), trade[0].closed_at.astimezone(UTC).date()
     for name, matched in by_lesson.items():
         first = matched[0]
         group = None if name == ALL else (first.module, first.action_category)
@@ -162,7 +162,6 @@ def _count(trade: Sequence[AppliedAction], found: dict[str, _Outcomes]) -> None:
             outcomes.n_mixed += 1
             continue
         multiplier = size if name == ALL else fmean(a.applied.multiplier for a in matched)
-        day = first.closed_at.astimezone(UTC).date()
         outcomes.arms[statuses.pop()].append(_Outcome(day, first.rr, size, multiplier))
 
 

@@ -57,7 +57,9 @@ if TYPE_CHECKING:
         def order_filled(self, *args: Any, **kwargs: Any) -> None: ...
         def custom_stake_amount(self, *args: Any, **kwargs: Any) -> float: ...
 else:
-    _Strategy = object
+    # Hyperopt sends the modules of all bases to other processes, up to a base of this name. Without
+    # one it would come to `object`, and fail to send Python itself.
+    _Strategy = type("IStrategy", (), {})
 
 
 class LearnedStakes(_Strategy):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 
@@ -334,8 +334,15 @@ def _action_rows(seq: int, trade: ClosedTrade) -> Iterator[tuple[object, ...]]:
 
 
 def _applied_text(applied: Applied) -> str:
-    overrides = [x._asdict() for x in applied.overrides]
-    return to_jsonb({**asdict(applied), "overrides": overrides})
+    return to_jsonb(
+        {
+            "multiplier": applied.multiplier,
+            "suggested": applied.suggested,
+            "status": applied.status.value,
+            "set_id": applied.set_id,
+            "overrides": [x._asdict() for x in applied.overrides],
+        }
+    )
 
 
 def _rejected_row(seq: int, row: RejectedRow) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from learning_assets.core.records import Applied, AppliedOverride, AppliedStatus, ClosedTrade
-from learning_assets.runtime import Status
+from learning_assets.runtime import Answer, Matched, Status
 from learning_assets.sources.applied import AppliedReader, applied
 from learning_assets.sources.detect import open_source
 from learning_assets.sources.parse import RowError
@@ -37,6 +37,17 @@ LEFT_OUT = "cannot be read and is left out, the trade is taken in"
 
 def test_the_states_are_those_of_the_runtime() -> None:
     assert {status.value for status in AppliedStatus} == {status.value for status in Status}
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.HELD_OUT, Status.SHADOW])
+def test_what_the_runtime_gives_to_keep_is_read(status: Status) -> None:
+    multiplier = 1.3 if status == Status.OK else 1.0
+    matched = (Matched("pm.up.S1.flag/entry/*", (), 1.3),)
+    kept = Answer(multiplier, 1.3, status, "", matched, 12).document()
+    answer = applied(json.dumps(kept))
+    assert answer == Applied(multiplier, 1.3, AppliedStatus(status), 12, ANSWER.overrides)
+    nothing = Answer(1.0, 1.0, Status.NO_OVERRIDES, "nothing has been published yet").document()
+    assert applied(nothing) == Applied(1.0, 1.0, AppliedStatus.NO_OVERRIDES)
 
 
 @pytest.mark.parametrize("raw", [DOCUMENT, json.dumps(DOCUMENT)])

@@ -320,6 +320,14 @@ def test_hyperopt_takes_the_strategy_to_other_processes(replays: str) -> None:
     assert pickle.loads(pickle.dumps(started(file=replays)))
 
 
+def test_hyperopt_comes_to_no_base_that_it_cannot_send() -> None:
+    def sent(bases: tuple[type, ...]) -> list[str]:  # as its `hyperopt_pickle_magic` does
+        found = [base for base in bases if base.__name__ != "IStrategy"]
+        return [m for base in found for m in (base.__module__, *sent(base.__bases__))]
+
+    assert sent(My.__bases__) == ["learning_assets.runtime.freqtrade"]
+
+
 def test_charts_and_analyses_ask_for_nothing() -> None:
     assert stake(started("plot", file="none")) == 100.0
     assert [mode_of(name) for name in ("live", "other", None)] == [Mode.LIVE, Mode.OFF, Mode.OFF]
