@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,12 @@ import pytest
 from learning_assets.core.freqtrade_entry import APPLIED_KEY
 from learning_assets.runtime import InSampleError, OverrideBook
 from learning_assets.runtime.freqtrade import LearnedStakes, resized
-from learning_assets.runtime.freqtrade_settings import Mode, mode_of, timerange_of
+from learning_assets.runtime.freqtrade_settings import (
+    LearnedSettings,
+    Mode,
+    mode_of,
+    timerange_of,
+)
 from learning_assets.sources.detect import open_source
 
 MONDAY = datetime(2025, 3, 3, tzinfo=UTC)
@@ -354,6 +359,11 @@ def test_bad_settings_are_one_sentence(learning: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
         started(**learning)
     assert "secret" not in str(caught.value)
+
+
+def test_every_setting_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "freqtrade.md").read_text(encoding="utf-8")
+    assert all(f"`{setting.name}`" in text for setting in fields(LearnedSettings))
 
 
 def test_without_its_section_it_does_not_start() -> None:
