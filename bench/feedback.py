@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable, from_frame
 from learning_assets.core.feedback import AppliedAction, Effect, feedback
-from learning_assets.core.records import Applied, AppliedOverride, AppliedStatus
+from learning_assets.core.records import Applied, AppliedOverride, Status
 
 Floats = NDArray[np.float64]
 
@@ -30,8 +30,8 @@ CONFIG = LearningConfig()
 MEAN_R, MULTIPLIER = 0.3, 1.3
 EFFECT_R = MEAN_R * (MULTIPLIER - 1.0)
 LESSON = (AppliedOverride("pm.one.S1.flag/entry/*", MULTIPLIER),)
-APPLIED = Applied(MULTIPLIER, MULTIPLIER, AppliedStatus.OK, 1, LESSON)
-HELD_OUT = Applied(1.0, MULTIPLIER, AppliedStatus.HELD_OUT, 1, LESSON)
+APPLIED = Applied(MULTIPLIER, MULTIPLIER, Status.OK, 1, LESSON)
+HELD_OUT = Applied(1.0, MULTIPLIER, Status.HELD_OUT, 1, LESSON)
 _LOSERS, _WIN_MU, _WIN_SIGMA = 0.7, 0.9, 0.6
 _LASTING = 0.5
 _NO_EVENTS: EventTable = from_frame(

@@ -24,11 +24,11 @@ from learning_assets.cli.output import (
     to_json,
     write_whole,
 )
-from learning_assets.core.records import GroupKey, LessonStatus, Override
+from learning_assets.core.records import GroupKey, LessonStatus, Override, Status
 from learning_assets.core.scope import Scope, normalise_scope, signature, subset
 from learning_assets.core.vetoes import why_vetoed
 from learning_assets.errors import UserError
-from learning_assets.runtime.sets import Answer, LiveSet, Status, answered
+from learning_assets.runtime.sets import Answer, LiveSet, answered
 from learning_assets.sources import parse
 from learning_assets.store import lessons as stored_lessons
 from learning_assets.store import overrides as stored_overrides

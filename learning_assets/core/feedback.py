@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable
 from learning_assets.core.overrides import SIZING, sizing_actions
-from learning_assets.core.records import Applied, AppliedStatus
+from learning_assets.core.records import Applied, Status
 
 ALL = "*"
 """The name of all overrides together."""
@@ -33,7 +33,7 @@ ALL = "*"
 FEWEST_DAYS = 4
 """An error from fewer closing days in one arm says nothing."""
 
-_ARMS = (AppliedStatus.OK, AppliedStatus.HELD_OUT, AppliedStatus.SHADOW)
+_ARMS = (Status.OK, Status.HELD_OUT, Status.SHADOW)
 _UPPER = 0.95
 _NO_SPREAD = 1e-9
 
@@ -138,7 +138,7 @@ class _Outcomes:
     """The trades that an override matched; `group` is its module and category, None for all."""
 
     group: tuple[str, str] | None
-    arms: Mapping[AppliedStatus, list[_Outcome]] = field(
+    arms: Mapping[Status, list[_Outcome]] = field(
         default_factory=lambda: {status: [] for status in _ARMS}
     )
     n_mixed: int = 0

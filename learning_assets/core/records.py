@@ -38,8 +38,8 @@ class Reason(StrEnum):
     BAD_PAYLOAD = "bad_payload"
 
 
-class AppliedStatus(StrEnum):
-    """What the answer that a bot applied to an action rests on, as `runtime.Status` has it."""
+class Status(StrEnum):
+    """What an answer to a bot rests on; all but `ok` leave the size as it is."""
 
     OK = "ok"
     NO_MATCH = "no_match"
@@ -66,7 +66,7 @@ class Applied:
 
     multiplier: float
     suggested: float
-    status: AppliedStatus
+    status: Status
     set_id: int | None = None
     overrides: tuple[AppliedOverride, ...] = ()
 

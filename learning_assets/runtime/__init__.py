@@ -9,8 +9,9 @@
 Nothing here imports Dagster, numpy or pandas, and nothing raises once the book is made.
 """
 
+from learning_assets.core.records import Status
 from learning_assets.runtime.backtest import Backtest, InSampleError
 from learning_assets.runtime.book import OverrideBook
-from learning_assets.runtime.sets import Answer, Matched, Status
+from learning_assets.runtime.sets import Answer, Matched
 
 __all__ = ["Answer", "Backtest", "InSampleError", "Matched", "OverrideBook", "Status"]

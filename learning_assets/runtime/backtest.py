@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from learning_assets.core.records import GroupKey
-from learning_assets.runtime.sets import Answer, LiveSet, Status, answered, unusable
+from learning_assets.core.records import GroupKey, Status
+from learning_assets.runtime.sets import Answer, LiveSet, answered, unusable
 
 Applying = Callable[[Answer, str | None], Answer]
 """Makes of an answer what is to be applied to a trade of that id."""

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from learning_assets.core.records import GroupKey
+from learning_assets.core.records import GroupKey, Status
 from learning_assets.runtime.backtest import Backtest, InSampleError, check_covered
-from learning_assets.runtime.sets import Answer, LiveSet, Status, answered, live_at, unusable
+from learning_assets.runtime.sets import Answer, LiveSet, answered, live_at, unusable
 from learning_assets.runtime.source import Database, File, Source, UnavailableError
 
 REFRESH_SECONDS = 20.0

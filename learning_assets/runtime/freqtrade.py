@@ -24,6 +24,7 @@ from learning_assets.core.freqtrade_entry import (
     side_of,
     trade_id,
 )
+from learning_assets.core.records import Status
 from learning_assets.runtime.backtest import Backtest, InSampleError
 from learning_assets.runtime.book import OverrideBook
 from learning_assets.runtime.freqtrade_settings import (
@@ -33,7 +34,7 @@ from learning_assets.runtime.freqtrade_settings import (
     mode_of,
     timerange_of,
 )
-from learning_assets.runtime.sets import Answer, Status, unusable
+from learning_assets.runtime.sets import Answer, unusable
 
 _LOG = logging.getLogger(__name__)
 _REMEMBERED = 4096  # answers whose orders have not filled yet

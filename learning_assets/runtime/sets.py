@@ -10,25 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import lru_cache
 from sys import intern
 from typing import Any, NamedTuple
 
 from learning_assets.core.combine import BOUNDS, combine
-from learning_assets.core.records import GroupKey, lesson_id
+from learning_assets.core.records import GroupKey, Status, lesson_id
 from learning_assets.core.scope import ScopeSubset, normalise_value, subset
-
-
-class Status(StrEnum):
-    """What an answer rests on; all but `ok` leave the size as it is."""
-
-    OK = "ok"
-    NO_MATCH = "no_match"
-    STALE = "stale"
-    NO_OVERRIDES = "no_overrides"
-    SHADOW = "shadow"
-    HELD_OUT = "held_out"
 
 
 class Matched(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from learning_assets.core.records import Applied, AppliedOverride, AppliedStatus, Reason
+from learning_assets.core.records import Applied, AppliedOverride, Reason, Status
 from learning_assets.sources.parse import RowError, counted, is_absent
 
 APPLIED = "applied_overrides"
@@ -41,7 +41,7 @@ def applied(raw: object) -> Applied | None:
         return None
     document = json_object(raw, APPLIED)
     status, multiplier = _status(document.get("status")), _multiplier(document, "multiplier")
-    if status is not AppliedStatus.OK and multiplier != 1.0:
+    if status is not Status.OK and multiplier != 1.0:
         raise RowError(Reason.BAD_PAYLOAD, f"the status is {status}, yet the size was changed")
     set_id, overrides = document.get("set_id"), document.get("overrides")
     if set_id is not None and type(set_id) is not int:
@@ -57,11 +57,11 @@ def applied(raw: object) -> Applied | None:
     )
 
 
-def _status(raw: object) -> AppliedStatus:
+def _status(raw: object) -> Status:
     try:
-        return AppliedStatus(raw)  # type: ignore[arg-type]  # what is no status is refused
+        return Status(raw)  # type: ignore[arg-type]  # what is no status is refused
     except ValueError:
-        known = ", ".join(AppliedStatus)
+        known = ", ".join(Status)
         raise RowError(Reason.BAD_PAYLOAD, f"the status is {raw!r:.40}, not of {known}") from None
 
 

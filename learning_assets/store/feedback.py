@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from learning_assets.core.feedback import AppliedAction, AppliedFeedback, Arm, Effect
-from learning_assets.core.records import Applied, AppliedOverride, AppliedStatus
+from learning_assets.core.records import Applied, AppliedOverride, Status
 from learning_assets.store.connection import Conn, table_lock
 from learning_assets.store.rows import to_jsonb
 from learning_assets.store.tables import OVERRIDE_EFFECTIVENESS
@@ -35,7 +35,7 @@ def _applied(document: Mapping[str, Any]) -> Applied:
     return Applied(
         float(document["multiplier"]),
         float(document["suggested"]),
-        AppliedStatus(document["status"]),
+        Status(document["status"]),
         document["set_id"],
         tuple(AppliedOverride(x["lesson_id"], x["multiplier"]) for x in document["overrides"]),
     )

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from learning_assets.core.records import Applied, AppliedOverride, AppliedStatus, ClosedTrade
+from learning_assets.core.records import Applied, AppliedOverride, ClosedTrade
 from learning_assets.runtime import Answer, Matched, Status
 from learning_assets.sources.applied import AppliedReader, applied
 from learning_assets.sources.detect import open_source
@@ -29,14 +29,10 @@ DOCUMENT: Mapping[str, Any] = {
     "set_id": 12,
     "overrides": [{"lesson_id": "pm.up.S1.flag/entry/*", "multiplier": 1.3}],
 }
-ANSWER = Applied(1.3, 1.3, AppliedStatus.OK, 12, (AppliedOverride("pm.up.S1.flag/entry/*", 1.3),))
+ANSWER = Applied(1.3, 1.3, Status.OK, 12, (AppliedOverride("pm.up.S1.flag/entry/*", 1.3),))
 HELD_OUT = {**DOCUMENT, "multiplier": 1.0, "status": "held_out"}
 NAN = '{"multiplier": NaN, "suggested": 1.0, "status": "ok"}'
 LEFT_OUT = "cannot be read and is left out, the trade is taken in"
-
-
-def test_the_states_are_those_of_the_runtime() -> None:
-    assert {status.value for status in AppliedStatus} == {status.value for status in Status}
 
 
 @pytest.mark.parametrize("status", [Status.OK, Status.HELD_OUT, Status.SHADOW])
@@ -45,9 +41,9 @@ def test_what_the_runtime_gives_to_keep_is_read(status: Status) -> None:
     matched = (Matched("pm.up.S1.flag/entry/*", (), 1.3),)
     kept = Answer(multiplier, 1.3, status, "", matched, 12).document()
     answer = applied(json.dumps(kept))
-    assert answer == Applied(multiplier, 1.3, AppliedStatus(status), 12, ANSWER.overrides)
+    assert answer == Applied(multiplier, 1.3, status, 12, ANSWER.overrides)
     nothing = Answer(1.0, 1.0, Status.NO_OVERRIDES, "nothing has been published yet").document()
-    assert applied(nothing) == Applied(1.0, 1.0, AppliedStatus.NO_OVERRIDES)
+    assert applied(nothing) == Applied(1.0, 1.0, Status.NO_OVERRIDES)
 
 
 @pytest.mark.parametrize("raw", [DOCUMENT, json.dumps(DOCUMENT)])
@@ -62,7 +58,7 @@ def test_where_nobody_asked_there_is_none(raw: object) -> None:
 
 def test_whole_numbers_and_no_set_will_do() -> None:
     found = applied({"multiplier": 1, "suggested": 2, "status": "shadow", "overrides": None})
-    assert found == Applied(1.0, 2.0, AppliedStatus.SHADOW)
+    assert found == Applied(1.0, 2.0, Status.SHADOW)
 
 
 DAMAGED = {
@@ -164,7 +160,7 @@ def test_strands_of_actions_and_allocations_say_what_was_applied() -> None:
     assert found["entry"] == ANSWER
     assert found["more"] is None
     assert found["alloc"] is not None
-    assert found["alloc"].status == AppliedStatus.HELD_OUT
+    assert found["alloc"].status == Status.HELD_OUT
     assert notes == ()
 
 
@@ -279,7 +275,7 @@ def test_custom_data_of_a_bot_says_what_was_applied(tmp_path: Path) -> None:
     answers, notes = of_file(bot(tmp_path / "tradesv3.sqlite", custom))
     assert [answers[0], answers[1]] == [ANSWER, None]
     assert answers[2] is not None
-    assert answers[2].status == AppliedStatus.HELD_OUT
+    assert answers[2].status == Status.HELD_OUT
     assert not any("applied_overrides" in note for note in notes)
 
 

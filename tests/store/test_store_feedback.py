@@ -15,9 +15,9 @@ from learning_assets.core.records import (
     Action,
     Applied,
     AppliedOverride,
-    AppliedStatus,
     ClosedTrade,
     OverrideSet,
+    Status,
 )
 from learning_assets.core.walkforward import ModuleResult, Replay, WeekResult
 from learning_assets.store import events
@@ -30,10 +30,10 @@ from learning_assets.store.settings import settings
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 DAY = date(2026, 1, 5)
 ANSWER = Applied(
-    1.1 + 0.2, 1.1 + 0.2, AppliedStatus.OK, 12,
+    1.1 + 0.2, 1.1 + 0.2, Status.OK, 12,
     (AppliedOverride("pm.one.S1.flag/entry/*", 1.1 + 0.2), AppliedOverride("Größe|'\"/\n", 0.9)),
 )  # fmt: skip
-NOBODY = Applied(1.0, 1.0, AppliedStatus.NO_OVERRIDES)
+NOBODY = Applied(1.0, 1.0, Status.NO_OVERRIDES)
 
 
 def trade(trade_id: str = "t", *answers: Applied | None, day: int = 0) -> ClosedTrade:
@@ -81,7 +81,7 @@ def test_the_digest_is_as_ever_where_nobody_says_what_was_applied() -> None:
         NOBODY,
         replace(ANSWER, multiplier=1.2),
         replace(ANSWER, suggested=1.2),
-        replace(ANSWER, status=AppliedStatus.SHADOW),
+        replace(ANSWER, status=Status.SHADOW),
         replace(ANSWER, set_id=13),
         replace(ANSWER, overrides=()),
     ],

@@ -29,7 +29,7 @@ from learning_assets.core.feedback import (
     clustered_difference,
     feedback,
 )
-from learning_assets.core.records import Applied, AppliedOverride, AppliedStatus
+from learning_assets.core.records import Applied, AppliedOverride, Status
 
 CONFIG = LearningConfig()
 END = START + timedelta(days=100)
@@ -38,7 +38,7 @@ NOTHING = from_frame(to_frame([]))
 
 
 def applied(multiplier: float, status: str = "ok", lessons: Sequence[str] = (LESSON,)) -> Applied:
-    said = AppliedStatus(status)
+    said = Status(status)
     overrides = tuple(AppliedOverride(name, multiplier) for name in lessons)
     return Applied(multiplier if status == "ok" else 1.0, multiplier, said, 12, overrides)
 
@@ -86,7 +86,7 @@ def test_the_effect_is_size_times_r_less_the_r_of_the_hold_out() -> None:
 
 
 def test_nothing_is_said_where_no_override_matched() -> None:
-    nobody_asked = action("t", 1.0, 3, Applied(1.0, 1.0, AppliedStatus.NO_MATCH))
+    nobody_asked = action("t", 1.0, 3, Applied(1.0, 1.0, Status.NO_MATCH))
     assert feedback([], NOTHING, END, CONFIG) is None
     assert feedback([nobody_asked], NOTHING, END, CONFIG) is None
 
@@ -156,7 +156,7 @@ def test_a_trade_that_was_treated_in_two_ways_is_in_no_arm() -> None:
 
 def test_of_overrides_that_match_together_each_has_the_trade_and_what_they_made_of_it() -> None:
     together = Applied(
-        *(1.8, 1.8, AppliedStatus.OK, 12),
+        *(1.8, 1.8, Status.OK, 12),
         (AppliedOverride(LESSON, 1.5), AppliedOverride(OTHER, 1.3)),
     )
     alone = action("b", 1.0, 2, applied(1.3, lessons=(OTHER,)))
@@ -176,7 +176,7 @@ def test_an_override_that_is_named_twice_counts_once() -> None:
 
 def test_the_size_of_a_trade_is_that_of_entries_and_adds_times_the_allocation() -> None:
     """As in `core.overrides.trade_sizes`: mean over sizing actions, pm times dm, trims aside."""
-    nobody = Applied(1.0, 1.0, AppliedStatus.NO_MATCH)
+    nobody = Applied(1.0, 1.0, Status.NO_MATCH)
     trade = [
         action("t", 2.0, 1, applied(1.6)),
         action("t", 2.0, 1, nobody, category="add"),
