@@ -11,9 +11,6 @@ import re
 from datetime import datetime
 from typing import Final
 
-APPLIED_KEY: Final = "applied_overrides"
-"""The key of a trade's custom data under which a bot keeps what it applied, by action name."""
-
 _ABSENT: Final = frozenset({"", "nan", "none", "null", "nat", "<na>"})
 _LEVERAGE_BUCKETS: Final = ((1.0, "1x"), (2.0, "to_2x"), (5.0, "to_5x"), (10.0, "to_10x"))
 _WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

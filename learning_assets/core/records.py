@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from learning_assets.core.scope import ScopeSubset, signature
 
@@ -36,6 +36,10 @@ class Reason(StrEnum):
     STILL_OPEN = "still_open"
     CONFLICTING_ROWS = "conflicting_rows"
     BAD_PAYLOAD = "bad_payload"
+
+
+APPLIED: Final = "applied_overrides"
+"""The name under which sources and bots keep with an action what was applied to it."""
 
 
 class Status(StrEnum):

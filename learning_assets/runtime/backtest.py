@@ -76,7 +76,7 @@ def check_covered(replays: Sequence[LiveSet], since: datetime, until: datetime) 
             f"no set that was learned before {covered.astimezone(UTC):%Y-%m-%d %H:%M} UTC is there "
             "for the trades from then on, and one that was learned later has seen them: make the "
             f"sets of their time with `learning replay --from {_date(since)} --to "
-            f"{_date(until + _DAY)}`, or force it and know that it proves nothing"
+            f"{_date(until + _DAY)}`"
         )
 
 

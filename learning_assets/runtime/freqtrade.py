@@ -17,14 +17,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from learning_assets.core.freqtrade_entry import (
-    APPLIED_KEY,
     action_name,
     action_scope,
     entry_pattern,
     side_of,
     trade_id,
 )
-from learning_assets.core.records import Status
+from learning_assets.core.records import APPLIED, Status
 from learning_assets.runtime.backtest import Backtest, InSampleError
 from learning_assets.runtime.book import OverrideBook
 from learning_assets.runtime.freqtrade_settings import (
@@ -225,8 +224,10 @@ class _Learned:
             try:
                 return book.backtest(*self._range, force=self._settings.in_sample)
             except InSampleError as error:
-                how = 'force it ("in_sample": true in the section "learning")'
-                raise InSampleError(str(error).replace("force it", how)) from None
+                raise InSampleError(
+                    f'{error}, or force it ("in_sample": true in the section "learning") and know '
+                    "that it proves nothing"
+                ) from None
 
     def close(self) -> None:
         """Stop refreshing."""
@@ -284,9 +285,9 @@ class _Learned:
             category, n = filled
             answer = self._taken(_action_of(trade), category)
             if answer is not None and self._keeps:
-                kept = trade.get_custom_data(APPLIED_KEY, default={})
+                kept = trade.get_custom_data(APPLIED, default={})
                 name = action_name(category, n)
-                trade.set_custom_data(APPLIED_KEY, {**kept, name: answer.document()})
+                trade.set_custom_data(APPLIED, {**kept, name: answer.document()})
         except Exception:  # noqa: BLE001  # an order has filled whatever becomes of the note
             _LOG.exception("What was applied to a trade could not be kept.")
 

@@ -11,11 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from learning_assets.core.records import Applied, AppliedOverride, Reason, Status
+from learning_assets.core.records import APPLIED, Applied, AppliedOverride, Reason, Status
 from learning_assets.sources.parse import RowError, counted, is_absent
-
-APPLIED = "applied_overrides"
-"""What all sources call the answer that a bot applied to an action."""
 
 _MOST_MULTIPLIED = 100.0
 

@@ -39,10 +39,17 @@ from typing import Any, Final, TypeGuard, TypeVar
 import pyarrow as pa
 import pyarrow.parquet
 
-from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeReading, RejectedRow
+from learning_assets.core.records import (
+    APPLIED,
+    Action,
+    ClosedTrade,
+    Reason,
+    RegimeReading,
+    RejectedRow,
+)
 from learning_assets.core.scope import is_known_after_entry, normalise_scope
 from learning_assets.errors import UserError
-from learning_assets.sources.applied import APPLIED, AppliedReader
+from learning_assets.sources.applied import AppliedReader
 from learning_assets.sources.parse import (
     EMERGENCY_STOP,
     Batch,

@@ -34,9 +34,9 @@ from learning_assets.core.freqtrade_entry import (
     side_of,
 )
 from learning_assets.core.freqtrade_entry import trade_id as entry_id
-from learning_assets.core.records import Action, Applied, ClosedTrade, Reason, RejectedRow
+from learning_assets.core.records import APPLIED, Action, Applied, ClosedTrade, Reason, RejectedRow
 from learning_assets.errors import UserError
-from learning_assets.sources.applied import APPLIED, AppliedReader, json_object
+from learning_assets.sources.applied import AppliedReader, json_object
 from learning_assets.sources.parse import (
     EMERGENCY_STOP,
     Batch,

@@ -20,11 +20,18 @@ from psycopg import Connection, Cursor, sql
 from psycopg.rows import tuple_row
 from pydantic_core import from_json, to_json
 
-from learning_assets.core.records import Action, ClosedTrade, Reason, RegimeReading, RejectedRow
+from learning_assets.core.records import (
+    APPLIED,
+    Action,
+    ClosedTrade,
+    Reason,
+    RegimeReading,
+    RejectedRow,
+)
 from learning_assets.core.scope import is_known_after_entry, normalise_value
 from learning_assets.errors import DatabaseAwayError, UserError
 from learning_assets.sources import parse
-from learning_assets.sources.applied import APPLIED, AppliedReader
+from learning_assets.sources.applied import AppliedReader
 from learning_assets.sources.base import Changes, SourceSummary
 from learning_assets.sources.parse import RowError
 

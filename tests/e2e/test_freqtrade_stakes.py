@@ -26,8 +26,7 @@ from typing import Any
 
 import pytest
 
-from learning_assets.core.freqtrade_entry import APPLIED_KEY
-from learning_assets.core.records import ClosedTrade
+from learning_assets.core.records import APPLIED, ClosedTrade
 from learning_assets.runtime import OverrideBook
 from learning_assets.sources.detect import open_source
 from learning_assets.store import server
@@ -291,7 +290,7 @@ def test_what_was_applied_is_in_the_custom_data_of_each_trade(
     bot: Bot, sets: Path, second: list[dict[str, Any]]
 ) -> None:
     kept = json.loads(bot.custom_data("second").read_text())
-    assert {entry["key"] for entry in kept} == {APPLIED_KEY}
+    assert {entry["key"] for entry in kept} == {APPLIED}
     of_trade = {
         (entry["pair"], datetime.fromisoformat(entry["open_date"])): entry["value"]
         for entry in kept
@@ -366,7 +365,7 @@ def test_a_bot_that_trades_dry_keeps_in_its_database_what_it_applied(bot: Bot) -
         query = "SELECT amount * price FROM orders WHERE side = 'buy' ORDER BY id"
         bought = [amount for (amount,) in connection.execute(query)]
     assert bought == [pytest.approx(stake) for stake in (150.0, 25.0, 100.0, 25.0)]
-    assert [key for key, _ in kept] == [APPLIED_KEY] * 2
+    assert [key for key, _ in kept] == [APPLIED] * 2
     applied = [
         {
             name: (answer["multiplier"], answer["status"])

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from learning_assets.core.freqtrade_entry import APPLIED_KEY
+from learning_assets.core.records import APPLIED
 from learning_assets.runtime import InSampleError, OverrideBook
 from learning_assets.runtime.freqtrade import LearnedStakes, resized
 from learning_assets.runtime.freqtrade_settings import (
@@ -243,7 +243,7 @@ def test_what_was_applied_is_kept_by_the_importers_action_names(live: str) -> No
     filled(strategy, trade, "sell")
     strategy.learned_multiplier(trade, NOON, category="trim")
     filled(strategy, trade, "sell", 2.0)  # the last exit decides nothing
-    kept = trade.get_custom_data(APPLIED_KEY)
+    kept = trade.get_custom_data(APPLIED)
     assert list(kept) == ["entry", "add1", "add2", "trim1"]
     assert kept["entry"] == {
         "multiplier": 1.5,
@@ -264,11 +264,11 @@ def test_an_order_whose_stake_was_not_asked_for_leaves_no_record(live: str) -> N
     stake(strategy)
     late = Trade(open_date_utc=NOON + timedelta(minutes=1, seconds=59), orders=[])
     filled(strategy, late, "buy")  # the order was placed as the next candle began? the same one
-    assert "entry" in late.get_custom_data(APPLIED_KEY)
+    assert "entry" in late.get_custom_data(APPLIED)
     stake(strategy, current_time=NOON + timedelta(minutes=1, seconds=59))
     next_candle = Trade(open_date_utc=NOON + timedelta(minutes=2, seconds=1))
     filled(strategy, next_candle, "buy")
-    assert "entry" in next_candle.get_custom_data(APPLIED_KEY)
+    assert "entry" in next_candle.get_custom_data(APPLIED)
 
 
 def test_a_trade_that_cannot_be_written_to_is_no_error(live: str) -> None:
@@ -315,7 +315,7 @@ def test_a_backtest_over_trades_that_a_set_has_seen_is_refused_unless_forced(liv
     trade = Trade()
     stake(forced)
     filled(forced, trade, "buy")
-    assert trade.get_custom_data(APPLIED_KEY)["entry"]["reason"].startswith("in sample: set 7")
+    assert trade.get_custom_data(APPLIED)["entry"]["reason"].startswith("in sample: set 7")
 
 
 def test_hyperopt_takes_the_strategy_to_other_processes(replays: str) -> None:
