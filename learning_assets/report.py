@@ -217,7 +217,7 @@ def _overrides(contents: Contents) -> _Section:
     rows = [
         (
             o.group.pattern_key, o.group.action_category, _where(o.scope_subset),
-            f"×{o.multiplier:.2f}", _between(*pictures.override_interval(o), digits=2),
+            _multiplier(o), _between(*pictures.override_interval(o), digits=2),
             f"{o.n:,}", _edge(o.parts.get("joint_edge_r"), o.parts.get("joint_se_r")),
             f"{o.adjusted_edge_r:+.2f}", _sureness(o.confidence_score),
         )
@@ -240,12 +240,18 @@ def _overrides(contents: Contents) -> _Section:
     return _Section("overrides", title, parts)
 
 
+def _multiplier(override: Override) -> str:
+    return "vetoed" if why_vetoed(override) is not None else f"×{override.multiplier:.2f}"
+
+
 def _expected(published: OverrideSet) -> str:
     """What the set would have done to the look-back."""
     kinds = {"total_size": "total size", "volatility": "volatility", "drawdown": "drawdown"}
+    heading = _heading("What they would have changed over the look-back")
+    if not published.expected:
+        return heading + _paragraph("Not known: vetoes have changed the set, the next run tells.")
     rows = [(word, f"{published.expected.get(name, 0.0):+.1%}") for name, word in kinds.items()]
     rows.append(("mean R per unit of size", f"{published.expected.get('mean_rr', 0.0):+.3f} R"))
-    heading = _heading("What they would have changed over the look-back")
     return heading + _table(("of",), ("by",), rows)
 
 

@@ -113,7 +113,8 @@ def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
 def apply_vetoes(conn: Conn, now: datetime) -> PublishedSet | None:
     """Publish the live set with the vetoes in force, if that is not what it is already.
 
-    It stays held if it was, and expires when it would have. Returns the set that is live then.
+    It stays held if it was, and expires when it would have. What it would have done to the
+    look-back is not known before the next run. Returns the set that is live then.
     """
     with alone(conn):
         current = live(conn)
@@ -123,7 +124,8 @@ def apply_vetoes(conn: Conn, now: datetime) -> PublishedSet | None:
         changed = changes(current.content.overrides, again.overrides)
         if not changed:
             return current
-        again = replace(again, published_at=max(now, current.content.published_at))
+        published_at = max(now, current.content.published_at)
+        again = replace(again, published_at=published_at, expected={})
         number = publish(conn, again, changed)
         _mark(conn, number, pinned_at=current.pinned_at, copy_of=current.copy_of)
         return existing_set(conn, number)

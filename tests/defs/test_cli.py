@@ -470,7 +470,7 @@ def test_sets_and_what_they_change(
         (4, "replay"), (3, "held back"), (2, "live"), (1, "past"),
     ]  # fmt: skip
     assert [row["changed"] for row in rows] == [
-        None, "2 deprecated", "1 learned again, 1 new lesson", None,
+        None, "2 × deprecated", "1 × learned again, 1 × new lesson", None,
     ]  # fmt: skip
     assert [change["detail"] for change in rows[1]["changes"]] == [
         "no longer kept: explained by another", "it is no lesson any more",
@@ -489,7 +489,7 @@ def test_sets_and_what_they_change(
     assert "2 changed, 0 as before" in shown
     listed = learning("sets", "--book", book).out
     assert "held back" in listed
-    assert "1 new lesson" in " ".join(listed.split())
+    assert "1 × new lesson" in " ".join(listed.split())
     refused = learning("diff", "1", "99", "--book", book)
     assert refused.code == 2
     assert "there is no set 99" in refused.err
@@ -513,7 +513,7 @@ def test_a_veto_holds_until_it_is_lifted(
     [row] = learning("vetoes", "--book", book, "--json").document
     assert (row["state"], row["in_force"], row["holds_back"]) == ("in force", True, [name])
     [live_row, _] = learning("sets", "--book", book, "--json").document
-    assert (live_row["changed"], live_row["changes"][0]["detail"]) == ("1 vetoed", "too thin")
+    assert (live_row["changed"], live_row["changes"][0]["detail"]) == ("1 × vetoed", "too thin")
     assert live_row["expires_at"] == published.expires_at.isoformat()
     # Going back to a set of before the veto does not undo it, and neither does holding one.
     assert learning("rollback", "1", "--book", book).code == 0

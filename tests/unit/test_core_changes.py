@@ -78,10 +78,10 @@ def test_new_back_and_gone() -> None:
         "pm.back.x/entry/*": (True, False, Why.BACK, "again +0.10 R in 1,200 trades"),
     }
     assert [c.size for c in found] == pytest.approx([0.4, 0.4, 0.4, 0.1])
-    assert counted_reasons(found).startswith("1 ")
+    assert counted_reasons(found).startswith("1 × ")
     assert counted_reasons(()) == "nothing"
     again = because(found, Reason(Why.GONE_BACK, "to set 3, by a person"))
-    assert counted_reasons(again) == "4 gone back to an earlier set"
+    assert counted_reasons(again) == "4 × gone back to an earlier set"
     assert [c.lesson_id for c in again] == [c.lesson_id for c in found]
 
 
