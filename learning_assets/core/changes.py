@@ -91,7 +91,7 @@ def because(found: Sequence[Changed], reason: Reason) -> tuple[Changed, ...]:
 
 
 def counted_reasons(found: Sequence[Changed]) -> str:
-    """How many changed for which reason, as `2 × new lesson, 1 × decayed`; `nothing` without any."""
+    """How many changed for which reason: `2 × new lesson, 1 × decayed`, or `nothing`."""
     counted = Counter(str(c.why) for c in found).most_common()
     return ", ".join(f"{n} × {why}" for why, n in counted) or "nothing"
 
