@@ -217,7 +217,8 @@ def main() -> None:
     finally:
         shutil.rmtree(home, ignore_errors=True)
     print(json.dumps({**measured_on(), **found}, indent=2))
-    raise SystemExit(bool(found["errors"] or found["mixed"] or found["backwards"]))
+    wrong = found["errors"] or found["mixed"] or found["backwards"]
+    raise SystemExit(bool(wrong or not found["answers"].get("stale")))
 
 
 if __name__ == "__main__":

@@ -160,12 +160,15 @@ def _overrides(settings: Settings) -> str:
             f"{text}, expired {content.expires_at:%Y-%m-%d %H:%M} UTC: "
             f"`learning run --book {settings.book}` or `learning ui --book {settings.book}`"
         )
-    return f"{text}, expires {content.expires_at:%Y-%m-%d %H:%M} UTC"
+    held = "" if live.pinned_at is None else ", held live by a person (`learning unpin` ends it)"
+    return f"{text}, expires {content.expires_at:%Y-%m-%d %H:%M} UTC{held}"
 
 
 def _held_back(settings: Settings) -> str:
     with connect(settings) as conn:
-        waiting = overrides.held_back(conn)
+        waiting, live = overrides.held_back(conn), overrides.live(conn)
+    if live is not None and live.pinned_at is not None:
+        return f"new sets wait, since set {live.set_id} is held live by a person"
     if not waiting:
         return "no set waits"
     newest = waiting[-1]

@@ -31,6 +31,9 @@ from learning_assets.store import overrides as stored
 from learning_assets.store.connection import Conn
 from learning_assets.store.settings import Settings
 
+_WEEKS_AT_ONCE = 13
+"""Weeks that are stored together: what is done stays done if the rest is interrupted."""
+
 
 def replay(
     since: Annotated[
@@ -97,7 +100,10 @@ def _make(conn: Conn, chosen: Settings, first: datetime, last: datetime, now: da
     with progress_on(terminal(to_stderr=True)) as progress:
         if begin <= last_ended:
             with main_job(chosen, progress) as job:
-                job.judge_past(begin, last_ended, as_of)
+                for week in range((last_ended - begin) // WEEK + 1)[::_WEEKS_AT_ONCE]:
+                    start = begin + week * WEEK
+                    end = min(start + (_WEEKS_AT_ONCE - 1) * WEEK, last_ended)
+                    job.judge_past(start, end, as_of)
         if last > last_ended:
             with progress(f"the running week ({last:%Y-%m-%d})"):
                 replay_running_week(conn, resource, last)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,9 @@ from rich.text import Text
 from learning_assets.cli.book import existing_book, settings_of
 from learning_assets.cli.output import BookOption, JsonOption, print_json, terminal
 from learning_assets.core.changes import Changed, changes, counted_reasons
+from learning_assets.core.config import LearningConfig
+from learning_assets.core.publication import lasting
+from learning_assets.defs.plans import chosen_plan
 from learning_assets.errors import UserError
 from learning_assets.store import overrides as stored
 from learning_assets.store.overrides import PublishedSet
@@ -22,7 +26,9 @@ _SHOWN = 20
 
 
 def sets(
-    last: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = _SHOWN,
+    last: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many, the newest first.")
+    ] = _SHOWN,
     replays: Annotated[
         bool, typer.Option("--replays", help="Also those that were made to judge the past.")
     ] = False,
@@ -111,7 +117,8 @@ def _sentence(change: Changed) -> str:
 
 def rollback(
     set_id: Annotated[
-        int | None, typer.Argument(metavar="[SET]", help="The one before the live one, if none.")
+        int | None,
+        typer.Argument(metavar="[SET]", help="The last that said otherwise, if none."),
     ] = None,
     book: BookOption = None,
 ) -> None:
@@ -120,7 +127,7 @@ def rollback(
         wanted = stored.before_live(conn) if set_id is None else set_id
         if wanted is None:
             raise UserError("there is no earlier set to go back to: see `learning sets`")
-        _say_pinned(stored.pin(conn, wanted, datetime.now(UTC)))
+        _say_pinned(stored.pin(conn, wanted, datetime.now(UTC), _lasts()))
 
 
 def pin(
@@ -129,13 +136,19 @@ def pin(
     ] = None,
     book: BookOption = None,
 ) -> None:
-    """Hold a set live until `learning unpin`: new sets wait meanwhile, and it does not expire."""
+    """Hold a set live until `learning unpin`: new sets wait meanwhile, and each run renews it."""
     with existing_book(settings_of(book)) as conn:
         live = stored.live(conn)
         wanted = live.set_id if set_id is None and live is not None else set_id
         if wanted is None:
             raise UserError("nothing has been published yet, so there is nothing to hold")
-        _say_pinned(stored.pin(conn, wanted, datetime.now(UTC)))
+        _say_pinned(stored.pin(conn, wanted, datetime.now(UTC), _lasts()))
+
+
+def _lasts() -> timedelta:
+    """How long a set lasts by the plan."""
+    interval = chosen_plan(os.environ).interval("overrides") or timedelta(hours=1)
+    return lasting(LearningConfig.model_validate({}), interval)
 
 
 def unpin(book: BookOption = None) -> None:

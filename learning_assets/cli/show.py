@@ -229,6 +229,7 @@ def _answer(
         by_id = {o.lesson_id: o for o in published.content.overrides}
     return {
         "status": answer.status.value,
+        "reason": answer.reason,
         "multiplier": answer.multiplier,
         **group._asdict(),
         "scope": dict(scope),

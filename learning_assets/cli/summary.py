@@ -115,7 +115,10 @@ def _held_back(conn: Conn, config: LearningConfig) -> str:
     live, held = overrides.live(conn), [x.content for x in overrides.held_back(conn)]
     if live is None or not held:
         return ""
-    return why_hold_back(held[-1], live.content, held[:-1], config.most_changed_share)
+    if live.pinned_at is not None:
+        return f"set {live.set_id} is held live by a person: new sets wait until `learning unpin`"
+    much = why_hold_back(held[-1], live.content, held[:-1], config.most_changed_share)
+    return much and f"{much}; --force publishes"
 
 
 # --- for people ------------------------------------------------------------------------------
@@ -155,7 +158,7 @@ def _facts(report: RunReport) -> Table:
         "lessons": ", ".join(f"{n:,} {status}" for status, n in report.lessons.items()),
         "gain": gain_sentence(report.gains),
         "walk-forward": _walk_forward(report.walk_forward),
-        **({"held back": f"{report.held_back}; --force publishes"} if report.held_back else {}),
+        **({"held back": report.held_back} if report.held_back else {}),
         "took": f"{sum(report.seconds.values()):.1f} s",
     }
     facts = Table.grid(padding=(0, 2))

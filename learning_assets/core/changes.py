@@ -35,6 +35,7 @@ class Why(StrEnum):
     GAIN = "gain changed"
     SCALE = "total size kept in bounds"
     DEPRECATED = "deprecated"
+    GONE = "gone"
     VETOED = "vetoed"
     VETO_ENDED = "veto ended"
     GONE_BACK = "gone back to an earlier set"
@@ -105,7 +106,7 @@ def _changed(
 ) -> Changed | None:
     if new is None:
         assert old is not None
-        unknown = Reason(Why.DEPRECATED, "it is no lesson any more")
+        unknown = Reason(Why.GONE, "the other set has none for it")
         return Changed(name, old.multiplier, None, *gone.get(name, unknown))
     if old is None:
         return Changed(name, None, new.multiplier, *_why_new(new, name in seen_before))

@@ -1,7 +1,8 @@
 """How several overrides that match one action become one multiplier.
 
-The only rule there is: the core, the walk-forward and the runtime client all call it. It imports
-nothing beyond records and scopes, because a trading bot imports it.
+The runtime client and the commands call it; `core.overrides.action_multipliers` does the same for
+all actions at once, and a test holds the two equal. It imports nothing beyond records and scopes,
+because a trading bot imports it.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from learning_assets.core.combine import BOUNDS, clip_multiplier
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable
 from learning_assets.core.gain import ModuleGain, gains_of
+from learning_assets.core.publication import lasting
 from learning_assets.core.records import Lesson, Override, OverrideSet
 from learning_assets.core.regime_weights import by_multiplier, four_of
 from learning_assets.core.vetoes import Veto, with_vetoes
@@ -29,7 +30,6 @@ Floats = NDArray[np.float64]
 SIZING = {"pm": ("entry", "add"), "dm": ("allocation",)}
 """Categories whose multiplier changes a trade's size; of a trim or exit it is the fraction sold."""
 
-_INTERVALS_TO_EXPIRY = 3
 _HALVINGS = 40
 _NOTHING_MEASURED = MetaResults()
 
@@ -85,7 +85,7 @@ def build_overrides(
         return with_vetoes(found, vetoes, published_at)
 
     overrides = made(_scale_to_size(made, window, config.max_size_change))
-    expiry = max(timedelta(hours=config.expiry_hours), _INTERVALS_TO_EXPIRY * interval)
+    expiry = lasting(config, interval)
     effect = expected_effect(overrides, window)
     return OverrideSet(
         as_of,

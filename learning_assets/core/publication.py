@@ -10,9 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from learning_assets.core.combine import BOUNDS
+from learning_assets.core.config import LearningConfig
 from learning_assets.core.records import Override, OverrideSet
 
 TICKS_THAT_AGREE = 3
@@ -22,6 +23,12 @@ FEWEST_CHANGES = 3
 """Fewer overrides than this may always change: a share of so few says nothing."""
 
 _MOVED = 0.2
+_INTERVALS_TO_EXPIRY = 3
+
+
+def lasting(config: LearningConfig, interval: timedelta) -> timedelta:
+    """How long a set lasts: three intervals between publications, or the hours of the settings."""
+    return max(timedelta(hours=config.expiry_hours), _INTERVALS_TO_EXPIRY * interval)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,8 @@ def _plain_errors() -> Iterator[None]:
     """Bad input that an asset met, as the sentence that it is."""
     try:
         yield
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
     except dg.Failure as failure:
         if isinstance(failure.__cause__, UserError):
             raise failure.__cause__ from None

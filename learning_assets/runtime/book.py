@@ -18,6 +18,7 @@ from learning_assets.runtime.source import Database, File, Source, UnavailableEr
 
 REFRESH_SECONDS = 20.0
 _REMEMBERED = 64  # past sets
+_FIRST_SECONDS = 5.0  # that whoever makes a book waits for the first reading
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,11 +33,12 @@ class _State:
 class OverrideBook:
     """Answers what to multiply a size by. Safe for threads; look-ups do no input or output.
 
-    The live set is read when the book is made and then every `refresh_seconds` by a thread of its
-    own. Where it cannot be read, the last good set counts until it expires, and the reason is in
-    every answer. In `shadow` mode all sizes stay as they are, and `suggested` tells what would
-    have been. `hold_out` is the share (0–1) of trades, by a hash of their id, whose sizes stay as
-    they are, so that the effect of the overrides can be told from the rest.
+    The live set is read when the book is made (which waits for it five seconds at most) and then
+    every `refresh_seconds` by a thread of its own. Where it cannot be read, the last good set
+    counts until it expires, and the reason is in every answer. In `shadow` mode all sizes stay as
+    they are, and `suggested` tells what would have been. `hold_out` is the share (0–1) of trades,
+    by a hash of their id, whose sizes stay as they are, so that the effect of the overrides can be
+    told from the rest.
 
     Raises:
         ValueError: for a share outside 0 to 1, or a time to refresh that is not above 0.
@@ -60,11 +62,11 @@ class OverrideBook:
         self._state = _State()
         self._past: tuple[LiveSet, ...] = ()
         self._reading = threading.Lock()
-        self._closed = threading.Event()
-        self.refresh()
+        self._closed, first = threading.Event(), threading.Event()
         threading.Thread(
-            target=self._keep_fresh, args=(refresh_seconds,), name="overrides", daemon=True
+            target=self._keep_fresh, args=(refresh_seconds, first), name="overrides", daemon=True
         ).start()
+        first.wait(_FIRST_SECONDS)
 
     @classmethod
     def from_database(
@@ -157,7 +159,9 @@ class OverrideBook:
         return answered(state.live, group, scope, self._clock(), state.problem)
 
     def _at(self, group: GroupKey, scope: Mapping[str, object], at: datetime) -> Answer:
-        found, problem = live_at(self._past, at), ""
+        state = self._state
+        known = self._past if state.live is None else (state.live, *self._past)
+        found, problem = live_at(known, at), ""
         if found is None:
             found, problem = self._read(lambda: self._source.at(at))
         if found is None:
@@ -195,7 +199,9 @@ class OverrideBook:
             _LOG.exception("the overrides could not be read")
             return None, f"the overrides could not be read ({type(error).__name__})"
 
-    def _keep_fresh(self, seconds: float) -> None:
+    def _keep_fresh(self, seconds: float, first: threading.Event) -> None:
+        self.refresh()
+        first.set()
         while not self._closed.wait(seconds):
             self.refresh()
 

@@ -170,6 +170,8 @@ def _text(value: str) -> str | None:
 
 def _canonical(value: object) -> str | None:
     """The text of a scope value; None for a list, an object or anything else that is none."""
+    if hasattr(value, "item"):
+        value = value.item()  # a number of numpy
     return normalise_value(value) if isinstance(value, (str, int, float)) else None
 
 

@@ -15,6 +15,15 @@ from learning_assets.runtime.sets import LiveSet, live_at
 
 _CONNECT_SECONDS = 3
 _STATEMENT_MILLISECONDS = 5000
+_SILENT: Mapping[str, Any] = {
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+"""How long a server may say nothing before the connection is given up."""
+
 _TIMES = ("as_of", "live_from", "live_to", "published_at", "expires_at")
 _COLUMNS = ("set_id", *_TIMES, "replay", "overrides")
 
@@ -61,7 +70,7 @@ class Database:
         table = sql.Identifier(schema, "pm_override_sets")
         where = sql.SQL(" FROM {} WHERE ").format(table)
         live = where + sql.SQL("live_from IS NOT NULL ")
-        self._which = sql.SQL("SELECT set_id") + live + sql.SQL("AND live_to IS NULL")
+        self._which = sql.SQL("SELECT set_id, expires_at") + live + sql.SQL("AND live_to IS NULL")
         self._newest = sql.SQL("SELECT ") + names + live + sql.SQL("AND live_to IS NULL")
         self._at = sql.SQL("SELECT ") + names + live
         self._at += sql.SQL(
@@ -73,7 +82,7 @@ class Database:
 
     def newest(self, known: LiveSet | None) -> LiveSet | None:
         """As `Source` has it; a set that is known costs one small query."""
-        if known is not None and self._rows(self._which) == [(known.set_id,)]:
+        if known is not None and self._rows(self._which) == [(known.set_id, known.expires_at)]:
             return known
         return _first(self._rows(self._newest))
 
@@ -91,7 +100,7 @@ class Database:
                 self._url,
                 autocommit=True,
                 prepare_threshold=None,
-                connect_timeout=_CONNECT_SECONDS,
+                **_SILENT,
                 options=f"-c statement_timeout={_STATEMENT_MILLISECONDS} -c timezone=UTC",
             ) as conn:
                 return conn.execute(query, values or None).fetchall()

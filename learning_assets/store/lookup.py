@@ -7,27 +7,31 @@ from __future__ import annotations
 
 from learning_assets.core.combine import BOUNDS
 
+_BLANKS = "".join(f"\\u{k:04x}" for k in range(0x3001) if chr(k).isspace())
+
 # What `core.scope.normalise_value` makes of a value: trimmed text, true and false in lower case, a
 # number as short as it can be told; absent for blank text, null, arrays and objects.
 _VALUE = r"""
-CREATE FUNCTION scope_value(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $function$
+CREATE OR REPLACE FUNCTION scope_value(value jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE AS $function$
     SELECT CASE jsonb_typeof(value)
         WHEN 'boolean' THEN value #>> '{}'
         WHEN 'number' THEN CASE
             WHEN (value #>> '{}')::numeric = trunc((value #>> '{}')::numeric)
             THEN trunc((value #>> '{}')::numeric)::text
+            WHEN abs((value #>> '{}')::numeric) < 1e-300 THEN value #>> '{}'
             ELSE (value #>> '{}')::double precision::text END
         WHEN 'string' THEN (SELECT CASE WHEN lower(trimmed) IN ('true', 'false')
             THEN lower(trimmed) ELSE nullif(trimmed, '') END
-            FROM (SELECT regexp_replace(value #>> '{}', '^\s+|\s+$', '', 'g') AS trimmed) AS t)
+            FROM (SELECT btrim(value #>> '{}', {BLANKS}) AS trimmed) AS t)
     END
 $function$
-"""
+""".replace("{BLANKS}", f"E'{_BLANKS}'")
 
 _BOUNDS = ", ".join(f"('{module}', {low}, {high})" for module, (low, high) in BOUNDS.items())
 
 _LOOKUP = f"""
-CREATE FUNCTION lookup(pattern_key text, action_category text, scope jsonb,
+CREATE OR REPLACE FUNCTION lookup(pattern_key text, action_category text, scope jsonb,
     module text DEFAULT 'pm')
 RETURNS TABLE (multiplier double precision, status text, set_id bigint,
     published_at timestamptz, expires_at timestamptz, matched jsonb)
@@ -43,7 +47,8 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $function$
     ), found AS (
         SELECT count(*) AS n, sum(o.multiplier - 1) AS added, jsonb_agg(jsonb_build_object(
             'lesson_id', o.lesson_id, 'scope_subset', o.scope_subset,
-            'multiplier', o.multiplier) ORDER BY o.lesson_id) AS matched
+            'multiplier', o.multiplier, 'veto', o.parts #>> '{{veto,reason}}'
+            ) ORDER BY o.lesson_id) AS matched
         FROM pm_overrides AS o, given, live
         WHERE NOT live.is_stale AND o.module = lookup.module
         AND o.pattern_key = lookup.pattern_key AND o.action_category = lookup.action_category

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -23,6 +23,8 @@ from learning_assets.store import vetoes
 from learning_assets.store.connection import Conn, table_lock
 from learning_assets.store.rows import copy_rows, finite, number, optional_number, to_jsonb
 from learning_assets.store.tables import PM_OVERRIDES
+
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 VIEW_COMMENT = "learning-assets: the live set of overrides"
 
@@ -53,17 +55,18 @@ def publish(conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | 
     it changes against the live one, and why.
     """
     with alone(conn):
-        if not override_set.replay:
-            conn.execute(
-                "UPDATE pm_override_sets SET live_to = greatest(live_from, %s) "
-                "WHERE live_from IS NOT NULL AND live_to IS NULL",
-                [override_set.published_at],
-            )
-        set_id = _insert_set(conn, override_set, changed, is_live=not override_set.replay)
-        if not override_set.replay:
-            conn.execute("DELETE FROM pm_overrides")
-            rows = (_row(set_id, override_set, item) for item in override_set.overrides)
-            copy_rows(conn, PM_OVERRIDES.name, PM_OVERRIDES.column_names, rows)
+        if override_set.replay:
+            return _insert_set(conn, override_set, changed, None)
+        ended = conn.execute(
+            "UPDATE pm_override_sets SET live_to = greatest(live_from, %s) "
+            "WHERE live_from IS NOT NULL AND live_to IS NULL RETURNING live_to",
+            [override_set.published_at],
+        ).fetchone()
+        live_from = override_set.published_at if ended is None else ended[0]
+        set_id = _insert_set(conn, override_set, changed, live_from)
+        conn.execute("DELETE FROM pm_overrides")
+        rows = (_row(set_id, override_set, item) for item in override_set.overrides)
+        copy_rows(conn, PM_OVERRIDES.name, PM_OVERRIDES.column_names, rows)
     return set_id
 
 
@@ -80,14 +83,14 @@ def hold_back(
 ) -> int:
     """Store a set that must wait beside the others, and leave the live one; return its number."""
     with alone(conn):
-        return _insert_set(conn, override_set, changed, is_live=False)
+        return _insert_set(conn, override_set, changed, None)
 
 
-def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
+def pin(conn: Conn, set_id: int, now: datetime, lasts: timedelta) -> PublishedSet:
     """Hold a set live until `unpin`, whatever runs meanwhile; return it.
 
-    A set that is not live is published anew, for as long as it was meant to last, with the vetoes
-    that are in force.
+    It lasts so long from now on, until `renew` says otherwise. A set that is not live, or has
+    expired, is published anew, with the vetoes that are in force.
 
     Raises:
         UserError: for a number that no set has, and for a replay, which saw other trades than were
@@ -97,9 +100,9 @@ def pin(conn: Conn, set_id: int, now: datetime) -> PublishedSet:
         wanted, current = existing_set(conn, set_id), live(conn)
         if wanted.content.replay:
             raise UserError(f"set {set_id} is a replay, made for backtests: it never goes live")
-        if current is None or current.set_id != set_id:
-            lasts = wanted.content.expires_at - wanted.content.published_at
-            again = _with_vetoes(conn, wanted.content, now)
+        is_live = current is not None and current.set_id == set_id
+        if not is_live or wanted.content.expires_at <= now:
+            again = with_vetoes_of(conn, wanted.content, now)
             again = replace(again, published_at=now, expires_at=now + lasts)
             before = current.content.overrides if current else ()
             reason = Reason(Why.GONE_BACK, f"to set {set_id}, by a person")
@@ -120,7 +123,7 @@ def apply_vetoes(conn: Conn, now: datetime) -> PublishedSet | None:
         current = live(conn)
         if current is None:
             return None
-        again = _with_vetoes(conn, current.content, now)
+        again = with_vetoes_of(conn, current.content, now)
         changed = changes(current.content.overrides, again.overrides)
         if not changed:
             return current
@@ -131,7 +134,8 @@ def apply_vetoes(conn: Conn, now: datetime) -> PublishedSet | None:
         return existing_set(conn, number)
 
 
-def _with_vetoes(conn: Conn, content: OverrideSet, now: datetime) -> OverrideSet:
+def with_vetoes_of(conn: Conn, content: OverrideSet, now: datetime) -> OverrideSet:
+    """A set with the vetoes of the book that are in force, and no others."""
     held = with_vetoes(content.overrides, vetoes.in_force(conn, now), now)
     return replace(content, overrides=held)
 
@@ -159,27 +163,40 @@ def unpin(conn: Conn) -> PublishedSet | None:
 
 
 def before_live(conn: Conn) -> int | None:
-    """The set that was live before the live one, or before what that repeats; None without one."""
+    """The newest set that was live before the live one and says something else; None without one.
+
+    Before what it repeats, where the live one is a copy. Vetoes make no difference.
+    """
     current = live(conn)
     if current is None:
         return None
-    row = conn.execute(
-        "SELECT max(set_id) FROM pm_override_sets "
-        "WHERE live_from IS NOT NULL AND copy_of IS NULL AND set_id < %s",
-        [current.copy_of or current.set_id],
-    ).fetchone()
-    assert row is not None
-    return row[0]  # type: ignore[no-any-return]  # of a column of integers
+    query = _SELECT_SETS + "WHERE live_from IS NOT NULL AND set_id < %s ORDER BY set_id DESC"
+    known = _said(current)
+    for row in conn.execute(query, [current.copy_of or current.set_id]):
+        earlier = _published(*row)
+        if _said(earlier) != known:
+            return earlier.set_id
+    return None
 
 
-def extend(conn: Conn, set_id: int, expires_at: datetime) -> None:
-    """Let a set that is held live not expire before so late."""
+def _said(one: PublishedSet) -> dict[str, float]:
+    return {o.lesson_id: o.multiplier for o in with_vetoes(one.content.overrides, (), _EVER)}
+
+
+def renew(conn: Conn, now: datetime, expires_at: datetime) -> PublishedSet | None:
+    """Publish the set that is held live anew, so that it does not expire; return the live set.
+
+    A set of its own each time, so that what was known at a moment stays known.
+    """
     with alone(conn):
-        for table in ("pm_override_sets", "pm_overrides"):
-            conn.execute(
-                f"UPDATE {table} SET expires_at = greatest(expires_at, %s) WHERE set_id = %s",
-                [expires_at, set_id],
-            )
+        current = live(conn)
+        if current is None or current.pinned_at is None:
+            return current
+        again = replace(current.content, published_at=now, expires_at=expires_at)
+        number = publish(conn, again, ())
+        copied = current.copy_of or current.set_id
+        _mark(conn, number, pinned_at=current.pinned_at, copy_of=copied)
+        return existing_set(conn, number)
 
 
 def gone_before(conn: Conn, lesson_ids: Collection[str]) -> set[str]:
@@ -214,7 +231,10 @@ def held_back(conn: Conn) -> list[PublishedSet]:
 
 
 def _insert_set(
-    conn: Conn, override_set: OverrideSet, changed: Sequence[Changed] | None, *, is_live: bool
+    conn: Conn,
+    override_set: OverrideSet,
+    changed: Sequence[Changed] | None,
+    live_from: datetime | None,
 ) -> int:
     row = conn.execute(
         "INSERT INTO pm_override_sets "
@@ -224,7 +244,7 @@ def _insert_set(
             override_set.as_of,
             override_set.published_at,
             override_set.expires_at,
-            override_set.published_at if is_live else None,
+            live_from,
             override_set.replay,
             to_jsonb(override_set.expected),
             to_jsonb([_document(item) for item in override_set.overrides]),

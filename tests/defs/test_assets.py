@@ -589,6 +589,9 @@ def test_a_set_that_changes_too_much_waits_and_the_live_one_stays(
     assert now.set_id > again
 
 
+HELD = timedelta(hours=6)
+
+
 def test_a_set_that_a_person_holds_stays_live_whatever_runs(
     conn: Conn, book: Settings, resource: TestBook
 ) -> None:
@@ -596,7 +599,7 @@ def test_a_set_that_a_person_holds_stays_live_whatever_runs(
     good = overrides.live(conn)
     assert good is not None
     pm_overrides(OverridesConfig(), resource)
-    again = overrides.pin(conn, good.set_id, resource.now() - timedelta(hours=3))
+    again = overrides.pin(conn, good.set_id, resource.now() - timedelta(hours=3), HELD)
     assert again.content.overrides == good.content.overrides
     assert again.copy_of == good.set_id
     for force in (False, True):
@@ -604,7 +607,8 @@ def test_a_set_that_a_person_holds_stays_live_whatever_runs(
         assert [r.check_name for r in waits.check_results if not r.passed] == ["not_pinned"]
         live = overrides.live(conn)
         assert live is not None
-        assert live.set_id == again.set_id
+        assert (live.copy_of, live.pinned_at) == (again.copy_of, again.pinned_at)
+        assert live.content.overrides == again.content.overrides
         assert live.content.expires_at > again.content.expires_at
         expiry = conn.execute("SELECT DISTINCT expires_at FROM pm_overrides").fetchall()
         assert expiry == [(live.content.expires_at,)]

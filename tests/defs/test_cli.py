@@ -470,10 +470,10 @@ def test_sets_and_what_they_change(
         (4, "replay"), (3, "held back"), (2, "live"), (1, "past"),
     ]  # fmt: skip
     assert [row["changed"] for row in rows] == [
-        None, "2 × deprecated", "1 × learned again, 1 × new lesson", None,
+        None, "1 × deprecated, 1 × gone", "1 × learned again, 1 × new lesson", None,
     ]  # fmt: skip
     assert [change["detail"] for change in rows[1]["changes"]] == [
-        "no longer kept: explained by another", "it is no lesson any more",
+        "no longer kept: explained by another", "the other set has none for it",
     ]  # fmt: skip
     assert rows[3]["live_to"] == rows[2]["live_from"] == at.isoformat()
     few = learning("sets", "--last", "2", "--book", book, "--json").document
@@ -705,6 +705,7 @@ def test_going_back_and_holding_a_set(
     assert "never goes live" in learning("pin", str(replay), "--book", book).err
     assert live_now() == (3, None, False, 1.6)
     assert "set 5 (set 2 again)" in learning("rollback", "--book", book).out
+    assert "held live by a person" in learning("doctor", "--book", book).out
     assert live_now() == (5, 2, True, 1.5)
     asked = ("lookup", "pm.a.b", "entry", "--scope", '{"chain": "sol"}', "--book", book, "--json")
     assert learning(*asked).document["status"] == "ok"

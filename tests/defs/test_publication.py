@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import dagster as dg
@@ -14,7 +17,7 @@ from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.pm_overrides import pm_overrides
 from learning_assets.defs.options import LessonsConfig, OverridesConfig
 from learning_assets.store import overrides, vetoes
-from learning_assets.store.connection import Conn
+from learning_assets.store.connection import Conn, connect
 from learning_assets.store.overrides import PublishedSet
 
 __all__ = ["filled"]
@@ -106,7 +109,7 @@ def test_a_veto_counts_on_a_set_that_is_held_and_ends_there_too(
 ) -> None:
     now = learned.now()
     first = _live(conn)
-    overrides.pin(conn, first.set_id, now)
+    overrides.pin(conn, first.set_id, now, timedelta(hours=6))
     number = vetoes.add(conn, Veto(0, "no", now, lesson_id=first.content.overrides[0].lesson_id))
     _publish(learned)
     held = _live(conn)
@@ -118,3 +121,47 @@ def test_a_veto_counts_on_a_set_that_is_held_and_ends_there_too(
     assert again.pinned_at is not None
     assert again.content.overrides == first.content.overrides
     assert again.content.expires_at > MARKET.end
+
+
+def _while_a_run_is_under_way(conn: Conn, book: PastBook, act: Callable[[], object]) -> object:
+    """Do something after a run has made its set, and before it can publish it."""
+    with ThreadPoolExecutor(1) as pool:
+        with overrides.alone(conn):
+            run = pool.submit(pm_overrides, OverridesConfig(force=True), book)
+            with connect(book.settings) as other:
+                _until_one_waits(other)
+            act()
+        return run.result(60)
+
+
+def _until_one_waits(conn: Conn) -> None:
+    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    end = time.monotonic() + 60
+    while conn.execute(query).fetchone() == (0,):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_pin_that_is_set_while_a_run_is_under_way_holds(conn: Conn, learned: PastBook) -> None:
+    first = _live(conn)
+    lasts = timedelta(hours=6)
+    _while_a_run_is_under_way(
+        conn, learned, lambda: overrides.pin(conn, first.set_id, learned.now(), lasts)
+    )
+    held = _live(conn)
+    assert held.pinned_at is not None
+    assert (held.copy_of or held.set_id) == first.set_id
+    assert overrides.held_back(conn)
+
+
+def test_a_veto_that_is_set_while_a_run_is_under_way_holds(conn: Conn, learned: PastBook) -> None:
+    name = _live(conn).content.overrides[0].lesson_id
+
+    def forbid() -> None:
+        vetoes.add(conn, Veto(0, "no", learned.now(), lesson_id=name))
+        overrides.apply_vetoes(conn, learned.now())
+
+    _while_a_run_is_under_way(conn, learned, forbid)
+    [held] = [o for o in _live(conn).content.overrides if o.lesson_id == name]
+    assert (held.multiplier, why_vetoed(held)) == (1.0, "no")
+    assert not [c for c in _changes(conn) if c.lesson_id == name]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from learning_assets.core.records import DecayState, GroupKey, Override, OverrideSet
 from learning_assets.core.scope import subset
+from learning_assets.core.vetoes import Veto, with_vetoes
 from learning_assets.runtime import OverrideBook, Status
 from learning_assets.store.connection import Conn
-from learning_assets.store.overrides import live_document, publish
+from learning_assets.store.overrides import live_document, pin, publish, renew
 from learning_assets.store.rows import finite
 from learning_assets.store.settings import Settings
 
@@ -27,6 +29,11 @@ TEXTS = ("a", "b", "true", "1", "0.5", "ü")
 VALUES = (
     "a",
     " a\t",
+    "\u00a0a\u2003",
+    "\u001c\u0085b",
+    "\u3000",
+    1.5e-300,
+    10**30,
     "b",
     True,
     "TRUE",
@@ -65,7 +72,9 @@ def random_set(rng: random.Random, n: int, published: datetime = NOW) -> Overrid
 
 def test_sql_and_the_client_agree_on_random_scopes(conn: Conn, book: Settings) -> None:
     rng = random.Random(7)
-    publish(conn, random_set(rng, 400))
+    made = random_set(rng, 400)
+    veto = Veto(1, "not here", NOW, action_category="add")
+    publish(conn, replace(made, overrides=with_vetoes(made.overrides, [veto], NOW)))
     asked = []
     for k in range(10_000):
         scope = {dim: rng.choice(VALUES) for dim in rng.sample(DIMS, rng.randrange(9))}
@@ -75,7 +84,7 @@ def test_sql_and_the_client_agree_on_random_scopes(conn: Conn, book: Settings) -
         "LATERAL lookup(q ->> 2, q ->> 3, q -> 4, q ->> 1) AS l ORDER BY 1",
         [json.dumps(asked)],
     ).fetchall()
-    n_matched = 0
+    n_matched = n_vetoed = 0
     with OverrideBook.from_database(book.learning_url, schema=book.schema) as client:
         for (k, multiplier, status, set_id, published, expires, matched), one in zip(
             rows, asked, strict=True
@@ -85,11 +94,44 @@ def test_sql_and_the_client_agree_on_random_scopes(conn: Conn, book: Settings) -
             assert multiplier == pytest.approx(answer.multiplier, abs=1e-12)
             assert (status, set_id) == (answer.status, answer.set_id)
             assert (published, expires) == (answer.published_at, answer.expires_at)
-            assert {m["lesson_id"]: m["multiplier"] for m in matched} == {
-                m.lesson_id: m.multiplier for m in answer.matched
+            assert {m["lesson_id"]: (m["multiplier"], m["veto"]) for m in matched} == {
+                m.lesson_id: (m.multiplier, m.veto) for m in answer.matched
             }
             n_matched += len(matched)
+            n_vetoed += sum(m["veto"] is not None for m in matched)
     assert n_matched > 10_000
+    assert n_vetoed > 100
+
+
+@pytest.mark.parametrize("number", ["1e400", "1.5e-400", "1e-307", "-1.5e-320", "1e23", "0.1"])
+def test_no_number_makes_the_function_fail(conn: Conn, number: str) -> None:
+    publish(conn, random_set(random.Random(1), 50))
+    rows = conn.execute(
+        "SELECT status FROM lookup(%s, %s, %s)", [*GROUPS[0][1:], f'{{"d0": {number}}}']
+    )
+    assert rows.fetchall()[0][0] in {"ok", "no_match"}
+
+
+def test_a_client_that_stays_open_sees_a_held_set_renewed(conn: Conn, book: Settings) -> None:
+    group, began = GROUPS[0], NOW - timedelta(hours=5.999)
+    made = OverrideSet(began, began, began + timedelta(hours=6), (override(group, {}, 1.5),), {})
+    first = publish(conn, made)
+    pin(conn, first, began, timedelta(hours=6))
+    with OverrideBook.from_database(book.learning_url, schema=book.schema) as client:
+        assert client.lookup(*group[1:], {}).status in {"ok", "stale"}
+        renewed = renew(conn, NOW, NOW + timedelta(hours=6))
+        assert renewed is not None
+        client.refresh()
+        answer = client.lookup(*group[1:], {})
+        assert (answer.multiplier, answer.status, answer.set_id) == (1.5, "ok", renewed.set_id)
+        assert answer.expires_at == renewed.content.expires_at
+    assert (renewed.copy_of, renewed.pinned_at) == (first, began)
+    # An expiry that is changed in place is seen too.
+    with OverrideBook.from_database(book.learning_url, schema=book.schema) as client:
+        later = NOW + timedelta(hours=9)
+        conn.execute("UPDATE pm_override_sets SET expires_at = %s WHERE live_to IS NULL", [later])
+        client.refresh()
+        assert client.lookup(*group[1:], {}).expires_at == later
 
 
 def test_sql_and_the_client_agree_where_nothing_applies(conn: Conn, book: Settings) -> None:

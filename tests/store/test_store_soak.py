@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 from learning_assets.runtime import Answer, Matched, Status
 from learning_assets.store.connection import Conn, connect
-from learning_assets.store.overrides import live, pin, publish
+from learning_assets.store.overrides import live, publish
 from learning_assets.store.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -84,27 +83,3 @@ def test_of_two_that_publish_at_once_one_wins_whole(conn: Conn, book: Settings) 
     assert [row[0] for row in lives] == sorted(numbers)
     assert [row[2] is None for row in lives] == [False] * 11 + [True]
     assert all(to is None or since <= to for _, since, to in lives)
-
-
-def test_a_pin_and_a_run_at_once_leave_one_live_set(conn: Conn, book: Settings) -> None:
-    first = publish(conn, soak.set_of(1, NOW))
-    publish(conn, soak.set_of(2, NOW + timedelta(seconds=1)))
-
-    def publish_another(number: int) -> None:
-        with connect(book) as other:
-            publish(other, replace(soak.set_of(number, NOW + timedelta(minutes=number))))
-
-    def go_back(_: int) -> None:
-        with connect(book) as other:
-            pin(other, first, NOW + timedelta(minutes=30))
-
-    with ThreadPoolExecutor(4) as pool:
-        done = [pool.submit(work, k) for k in range(3, 7) for work in (publish_another, go_back)]
-        for one in done:
-            one.result()
-    query = "SELECT count(*) FROM pm_override_sets WHERE live_from IS NOT NULL AND live_to IS NULL"
-    assert conn.execute(query).fetchone() == (1,)
-    current = live(conn)
-    assert current is not None
-    names = {name for (name,) in conn.execute("SELECT lesson_id FROM pm_overrides")}
-    assert names == {o.lesson_id for o in current.content.overrides}

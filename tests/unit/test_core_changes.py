@@ -73,7 +73,7 @@ def test_new_back_and_gone() -> None:
     by_name = {c.lesson_id: (c.old is None, c.new is None, c.why, c.detail) for c in found}
     assert by_name == {
         "pm.gone.x/entry/*": (False, True, Why.REGIME, "it counts half"),
-        "pm.lost.x/entry/*": (False, True, Why.DEPRECATED, "it is no lesson any more"),
+        "pm.lost.x/entry/*": (False, True, Why.GONE, "the other set has none for it"),
         "pm.new.x/entry/*": (True, False, Why.NEW_LESSON, "+0.40 R in 1,200 trades"),
         "pm.back.x/entry/*": (True, False, Why.BACK, "again +0.10 R in 1,200 trades"),
     }

@@ -49,13 +49,14 @@ def override_effectiveness(
     with clear_failures(), book.connect() as conn:
         refuse_unsound(conn, ["pattern_trade_events"], settings, book.now())
         evaluated_at = book.as_of(conn, config.as_of)
-        known = _unchanged(conn, weeks, settings)
+        known, stale = _unchanged(conn, weeks, settings)
         missing = [week for week in weeks if week not in {x.replay.week for x in known}]
         trades = book.events(evaluated_at)
         replays = walk_forward(trades, settings, missing, [x.replay for x in known])
-        kept = sorted({*stored.weeks(conn), *missing})
+        kept = (set(stored.weeks(conn)) - set(stale)) | set(missing)
         digests = {week: _digest(conn, week, settings, kept) for week in missing}
         with conn.transaction():
+            stored.forget(conn, stale)
             known += stored.save_replays(conn, replays, digests)
             results = judge_all([x.replay for x in known], trades, evaluated_at, settings)
             stored.replace_results(conn, results, known)
@@ -82,17 +83,18 @@ def replay_running_week(conn: Conn, book: BookResource, week: datetime) -> None:
     """
     settings = book.config
     refuse_unsound(conn, ["pattern_trade_events"], settings, book.now())
-    known = [x.replay for x in _unchanged(conn, [week], settings)]
-    made = walk_forward(book.events(week), settings, [week], known)
+    known, _ = _unchanged(conn, [week], settings)
+    made = walk_forward(book.events(week), settings, [week], [x.replay for x in known])
     stored.save_replays(conn, made, {week: ""})
 
 
 def _unchanged(
     conn: Conn, weeks: list[datetime], settings: LearningConfig
-) -> list[stored.StoredReplay]:
+) -> tuple[list[stored.StoredReplay], list[datetime]]:
     """The stored replays, of `weeks` or such that their gains rest on, that still hold.
 
-    These would come out the same today. The others say nothing any more: their rows are deleted.
+    These would come out the same today. The weeks of the others, which say nothing any more, are
+    returned beside them.
     """
     found = stored.stored_replays(conn, weeks[0] - settings.gain_weeks * WEEK, weeks[-1])
     kept = {*stored.weeks(conn), *weeks}
@@ -103,8 +105,7 @@ def _unchanged(
             good.append(one)
         elif week not in weeks:
             kept.remove(week)
-    stored.forget(conn, [x.replay.week for x in found if x not in good])
-    return good
+    return good, [x.replay.week for x in found if x not in good]
 
 
 def _digest(

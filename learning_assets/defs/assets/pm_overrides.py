@@ -1,7 +1,7 @@
 """The asset `pm_overrides`: the live set of multipliers, published whole or not at all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -136,6 +136,8 @@ def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeR
         wrong = problems(made.content, _expected(made.edges, settings.min_edge_r), now)
         why = {} if config.force else _why_hold_back(conn, made.content, settings)
         with overrides.alone(conn):
+            # Meanwhile a person may have held a set, or set a veto.
+            made = replace(made, content=_as_of_now(conn, made.content, book.now()))
             why |= _why_pinned(conn)
             changed = _changes(conn, made, settings)
             set_id = None if wrong else _store(conn, made.content, why, changed)
@@ -197,6 +199,13 @@ def _made(conn: Conn, book: BookResource, settings: LearningConfig, as_of: datet
     return _Made(content, learned, adjusted_edges(active, known, settings, as_of, meta), gains)
 
 
+def _as_of_now(conn: Conn, content: OverrideSet, now: datetime) -> OverrideSet:
+    """The set as it goes live now, with the vetoes that are in force now."""
+    lasts = content.expires_at - content.published_at
+    again = overrides.with_vetoes_of(conn, content, now)
+    return replace(again, published_at=now, expires_at=now + lasts)
+
+
 def _changes(conn: Conn, made: _Made, settings: LearningConfig) -> tuple[Changed, ...]:
     """What the set changes against the live one, and why."""
     live = overrides.live(conn)
@@ -250,9 +259,8 @@ def _store(
     """Publish the set, or keep it beside the live one, which does not expire while it is held."""
     if not why:
         return overrides.publish(conn, content, changed)
-    live = overrides.apply_vetoes(conn, content.published_at)
-    if NOT_PINNED in why and live is not None:
-        overrides.extend(conn, live.set_id, content.expires_at)
+    overrides.apply_vetoes(conn, content.published_at)
+    overrides.renew(conn, content.published_at, content.expires_at)
     return overrides.hold_back(conn, content, changed)
 
 
