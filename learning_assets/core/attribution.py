@@ -23,8 +23,8 @@ from learning_assets.core.residual import (
     Search,
     best_beside,
     drop_weak,
+    effect_of,
     exchange,
-    fit_jointly,
     noise_of,
     regroup,
 )
@@ -110,8 +110,8 @@ class JointSearch:
                 effect = np.zeros_like(block.effect)
                 if block.taken:
                     search = self.search_of(blocks, i)
-                    fit = fit_jointly(search, block.taken, _cut(block).shock)
-                    effect[block.group.trades] = search.design(block.taken) @ fit.edge_r
+                    shock = _cut(block).shock
+                    effect[block.group.trades] = effect_of(search, block.taken, shock)
                 blocks[i] = replace(block, effect=effect)
         return blocks
 

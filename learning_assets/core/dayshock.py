@@ -12,6 +12,7 @@ cut-offs are calibrated by rotation, the published errors are clustered by day.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,9 +102,12 @@ class Whitener:
 
     def by_day(self, y: Floats) -> Floats:
         """Z'y: sums over the trades of each day, y of shape T or T × columns."""
-        starts = np.flatnonzero(np.diff(self.day, prepend=-1))
-        out = np.zeros((len(self.diagonal), *y.shape[1:]))
-        out[self.day[starts]] = np.add.reduceat(y, starts, axis=0)
+        return days_of(y, self.day)
+
+    def ones_of_day(self) -> Floats:
+        """V⁻¹1 of the trades of each day; 0 where a day has none."""
+        out = np.zeros(len(self.diagonal))
+        out[self.day] = self.ones
         return out
 
     def shared(self, by_day: Floats) -> Floats:
@@ -121,6 +125,19 @@ class Whitener:
         return solved
 
 
+def days_of(y: NDArray[Any], day: NDArray[np.int64]) -> Floats:
+    """Sums over the trades of each day, counted from the first; y of shape T or T × columns."""
+    starts = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
+    out = np.zeros((_n_days(day), *y.shape[1:]))
+    out[day[starts] - day[0]] = np.add.reduceat(y, starts, axis=0, dtype=np.float64)
+    return out
+
+
+def _n_days(day: NDArray[np.int64]) -> int:
+    """A banded matrix needs two rows; an empty day changes nothing."""
+    return max(int(day[-1] - day[0]) + 1, 2)
+
+
 def whiten(day: NDArray[np.int64], shock: DayShock) -> Whitener:
     """The whitener for trades closing on `day` (ascending, at least one trade).
 
@@ -129,9 +146,7 @@ def whiten(day: NDArray[np.int64], shock: DayShock) -> Whitener:
     if shock.noise_variance <= 0:
         raise ValueError("outcomes without variance cannot be weighted")
     day = day - day[0]
-    n_days = max(
-        int(day[-1]) + 1, 2
-    )  # a banded matrix needs two rows; an empty day changes nothing
+    n_days = _n_days(day)
     nothing = np.zeros(n_days)
     if shock.day_variance <= 0:
         ones = np.full(len(day), 1.0 / shock.noise_variance)

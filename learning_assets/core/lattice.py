@@ -35,6 +35,7 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _ROUNDING = 1e-9
+_ROWS = 2**14  # trades
 _CHUNK = 1024  # slices whose trades by day fit into the cache as numbers
 _MOST_COUNTS = 2**28
 """Trades by day and slice that are kept at the most: half a GiB."""
@@ -219,16 +220,16 @@ class Beside:
     `n_min` trades, compared with as many others.
     """
 
-    X: Floats
+    X: Mask
     mixing: Floats
     sums: Floats
     information: Floats
 
     @classmethod
-    def of(cls, weighted: Weighted, X: Floats, given: Floats) -> Beside:
-        """Beside X, of which `given` (S × k) is x'PX."""
+    def of(cls, weighted: Weighted, X: Mask, own: Floats, given: Floats) -> Beside:
+        """Beside X, of which `own` is X'PX and `given` (S × k) x'PX."""
         lattice = weighted.lattice
-        values, vectors = np.linalg.eigh(X.T @ weighted.whitener.centre(X))
+        values, vectors = np.linalg.eigh(own)
         keep = values > _ROUNDING * values.max(initial=0.0)
         mixing = vectors[:, keep] / np.sqrt(values[keep])
         sums = given @ mixing
@@ -241,12 +242,17 @@ class Beside:
     def nothing(cls, weighted: Weighted) -> Beside:
         """Beside no slice."""
         n_trades, n_slices = weighted.lattice.group.n_trades, len(weighted.lattice)
-        return cls.of(weighted, np.empty((n_trades, 0)), np.empty((n_slices, 0)))
+        nothing = np.empty((n_trades, 0), np.bool_), np.empty((0, 0)), np.empty((n_slices, 0))
+        return cls.of(weighted, *nothing)
 
     def coefficients(self, white: Floats) -> Floats:
         """What the given slices explain (rank × columns) of the weighted outcomes `white`."""
-        found: Floats = self.mixing.T @ (self.X.T @ white)
-        return found
+        X, n = self.X, len(white)
+        found = np.zeros((X.shape[1], white.shape[1]))
+        for lo in range(0, n if X.shape[1] else 0, _ROWS):
+            found += X[lo : lo + _ROWS].T.astype(float) @ white[lo : lo + _ROWS]
+        out: Floats = self.mixing.T @ found
+        return out
 
     def evidence(self, white: Floats, sums: Floats) -> Floats:
         """Evidence (S × columns) of every slice from weighted outcomes and their sums; else 0."""
@@ -290,8 +296,9 @@ def strongest(
     if not len(lattice):
         return Strongest.nothing(y.shape[1], depth)
     weighted = Weighted.of(lattice, shock)
-    X = given if given is not None else np.empty((len(y), 0))
-    beside = Beside.of(weighted, X, lattice.sums(weighted.whitener.centre(X)))
+    X = given.astype(np.bool_) if given is not None else np.empty((len(y), 0), np.bool_)
+    PX = weighted.whitener.centre(X.astype(float))
+    beside = Beside.of(weighted, X, X.T @ PX, lattice.sums(PX))
     white = weighted.whitener.centre(y)
     return strongest_of(lattice, beside, beside.evidence(white, lattice.sums(white)))
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from learning_assets.core.calibration import slice_cutoffs
-from learning_assets.core.dayshock import DayShock, Whitener, fit_day_shock, whiten
+from learning_assets.core.dayshock import DayShock, Whitener, days_of, fit_day_shock, whiten
 from learning_assets.core.lattice import (
     Beside,
     Lattice,
@@ -44,7 +45,7 @@ _MOST_BYTES = 2**30  # of the lattices that are kept
 _MOST_MEMBERS = 2**28  # bytes
 _MOST_SUMS = 64  # columns whose sums over a lattice are kept
 _OPTIONS_TOGETHER = 8  # sets of taken slices whose residuals are held at once
-_CHUNK = 2**16
+_WORD = 64  # bits
 _PENALTIES = np.concatenate([[0.0], np.logspace(-5, 1, 37)])
 
 
@@ -78,6 +79,21 @@ class JointFit:
     residual: Floats
 
 
+class Members(NamedTuple):
+    """The trades of a slice: a mask (T), the same as bits, and how many there are by day."""
+
+    mask: Mask
+    bits: NDArray[np.uint64]
+    by_day: Floats
+
+    @classmethod
+    def of(cls, mask: Mask, day: NDArray[np.int64]) -> Members:
+        """Those of a mask over trades that closed on `day` (ascending)."""
+        padded = np.zeros(-(-len(mask) // _WORD) * _WORD, np.bool_)
+        padded[: len(mask)] = mask
+        return cls(mask, np.packbits(padded).view(np.uint64), days_of(mask, day))
+
+
 @dataclass(slots=True)
 class Memory:
     """What searches of one run need again and again: lattices, sums over them, members.
@@ -91,7 +107,7 @@ class Memory:
     weighted: dict[GroupKey, tuple[DayShock, Weighted]] = field(default_factory=dict)
     given: dict[GroupKey, dict[ScopeSubset, Floats]] = field(default_factory=dict)
     sums: dict[GroupKey, dict[object, Floats]] = field(default_factory=dict)
-    members: dict[tuple[GroupKey, ScopeSubset], Mask] = field(default_factory=dict)
+    members: dict[tuple[GroupKey, ScopeSubset], Members] = field(default_factory=dict)
 
     def under(self, search: Search, shock: DayShock) -> Weighted:
         """The lattice of the group of a search under a day shock."""
@@ -126,13 +142,13 @@ class Memory:
             known[name] = _sums(weighted, column()[:, None])[:, 0]
         return known[name]
 
-    def mask(self, group: Group, scope_subset: ScopeSubset) -> Mask:
-        """Which trades of a group (length T) a slice matches."""
+    def members_of(self, group: Group, scope_subset: ScopeSubset) -> Members:
+        """The trades of a group that a slice matches."""
         key = group.key, scope_subset
         if key not in self.members:
-            if sum(map(len, self.members.values())) > _MOST_MEMBERS:
+            if sum(len(known.mask) for known in self.members.values()) > _MOST_MEMBERS:
                 self.members.clear()
-            self.members[key] = group.members(scope_subset)
+            self.members[key] = Members.of(group.members(scope_subset), group.day)
         return self.members[key]
 
 
@@ -155,29 +171,77 @@ class Search:
     winsor: float
     memory: Memory
 
+    def members(self, slices: Sequence[ScopeSubset]) -> list[Members]:
+        """The trades that each slice matches."""
+        return [self.memory.members_of(self.group, s) for s in slices]
+
     def masks(self, slices: Sequence[ScopeSubset]) -> list[Mask]:
         """Which trades (length T) each slice matches."""
-        return [self.memory.mask(self.group, s) for s in slices]
+        return [members.mask for members in self.members(slices)]
 
-    def design(self, slices: Sequence[ScopeSubset]) -> Floats:
+    def design(self, slices: Sequence[ScopeSubset]) -> Mask:
         """T × k: which trades each slice matches."""
         masks = self.masks(slices)
-        return np.column_stack(masks).astype(float) if masks else np.empty((len(self.y), 0))
+        return np.stack(masks).T if masks else np.empty((len(self.y), 0), np.bool_)
+
+    def explained(self, slices: Sequence[ScopeSubset], edges: Floats) -> Floats:
+        """What the edges of slices add up to at each trade (T)."""
+        out = np.zeros(len(self.y))
+        for mask, edge in zip(self.masks(slices), edges.tolist(), strict=True):
+            np.add(out, edge, out=out, where=mask)
+        return out
+
+
+class _Equations(NamedTuple):
+    """The normal equations of slices: information X'PX and score X'Py.
+
+    They follow from how many trades slices share, from their trades by day and from one sum over
+    the trades of each, so that no matrix of trades × slices is ever multiplied.
+    """
+
+    information: Floats
+    score: Floats
+
+    @classmethod
+    def of(
+        cls, search: Search, slices: Sequence[ScopeSubset], white: Whitener, y: Floats
+    ) -> _Equations:
+        """Those of slices for outcomes `y` (T)."""
+        members = search.members(slices)
+        if not members:
+            return cls(np.empty((0, 0)), np.empty(0))
+        bits = np.stack([known.bits for known in members])
+        both = np.array([np.bitwise_count(bits & row).sum(axis=1) for row in bits], float)
+        by_day = np.stack([known.by_day for known in members], axis=1)
+        ones = by_day.T @ white.ones_of_day()
+        information = (both - by_day.T @ white.shared(by_day)) / white.noise_variance
+        information -= np.outer(ones, ones) / white.ones_total
+        return cls(information, _sums_within(members, white.centre(y)))
+
+    def take(self, places: Sequence[int]) -> _Equations:
+        """Those of some of the slices."""
+        return _Equations(self.information[np.ix_(places, places)], self.score[list(places)])
+
+    def inverse(self) -> Floats:
+        """Of the information; a slice that says nothing new gets its share."""
+        return np.asarray(np.linalg.pinv(self.information, hermitian=True), np.float64)
+
+
+def _sums_within(members: Sequence[Members], y: Floats) -> Floats:
+    return np.array([y[known.mask].sum() for known in members])
 
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """A weighted least-squares fit with X (T × k): information X'PX, score X'Py, its inverse.
+    """A weighted least-squares fit: its equations and the inverse of their information.
 
-    `plain` are the coefficients, `tamed` (T) what they leave, winsorised.
+    `plain` are the coefficients, `left` (T) what they leave, `tamed` (T) the same winsorised.
     """
 
-    X: Floats
-    PX: Floats
-    information: Floats
+    equations: _Equations
     inverse: Floats
-    score: Floats
     plain: Floats
+    left: Floats
     tamed: Floats
 
     @property
@@ -188,33 +252,54 @@ class _Fit:
 
 
 def _fit(search: Search, slices: Sequence[ScopeSubset], white: Whitener) -> _Fit:
-    X = search.design(slices)
-    PX = white.centre(X)
-    information, score = X.T @ PX, PX.T @ search.y
-    inverse = np.asarray(np.linalg.pinv(information, hermitian=True), np.float64)
-    plain = inverse @ score
-    tamed = winsorised(search.y - X @ plain, search.winsor)
-    return _Fit(X, PX, information, inverse, score, plain, tamed)
+    return _solved(search, slices, _Equations.of(search, slices, white, search.y))
+
+
+def _solved(search: Search, slices: Sequence[ScopeSubset], equations: _Equations) -> _Fit:
+    inverse = equations.inverse()
+    plain = inverse @ equations.score
+    left = search.y - search.explained(slices, plain)
+    return _Fit(equations, inverse, plain, left, winsorised(left, search.winsor))
 
 
 def fit_jointly(search: Search, slices: Sequence[ScopeSubset], shock: DayShock) -> JointFit:
     """Fit the slices together to the outcomes, with an intercept that is not penalised."""
-    white = whiten(search.group.day, shock)
+    white, members = whiten(search.group.day, shock), search.members(slices)
     fit = _fit(search, slices, white)
-    robust = fit.plain + fit.inverse @ (fit.PX.T @ fit.tamed)
-    edge = _ridge(fit, float(search.y @ white.centre(search.y)), len(search.y))
-    errors = search.y - fit.X @ fit.plain
-    errors -= errors.mean()
-    influence = (fit.PX @ row * errors for row in fit.inverse)
+    edge = _ridge(fit.equations, float(search.y @ white.centre(search.y)), len(search.y))
+    size = np.array([known.by_day.sum() for known in members])
     return JointFit(
         tuple(slices),
         edge,
         fit.plain,
-        np.array([clustered_se(each, search.group.day) for each in influence]),
-        robust / np.sqrt(np.diag(fit.inverse)),
-        float(search.y.mean() - fit.X.mean(axis=0) @ edge),
+        np.array(list(_clustered_errors(search, slices, fit, white))),
+        _evidence(fit, members, white),
+        float(search.y.mean() - size @ edge / len(search.y)),
         fit.residual,
     )
+
+
+def effect_of(search: Search, slices: Sequence[ScopeSubset], shock: DayShock) -> Floats:
+    """What the slices, fitted together, explain of each outcome (T)."""
+    white = whiten(search.group.day, shock)
+    equations = _Equations.of(search, slices, white, search.y)
+    energy = float(search.y @ white.centre(search.y))
+    return search.explained(slices, _ridge(equations, energy, len(search.y)))
+
+
+def _evidence(fit: _Fit, members: Sequence[Members], white: Whitener) -> Floats:
+    robust = fit.plain + fit.inverse @ _sums_within(members, white.centre(fit.tamed))
+    out: Floats = robust / np.sqrt(np.diag(fit.inverse))
+    return out
+
+
+def _clustered_errors(
+    search: Search, slices: Sequence[ScopeSubset], fit: _Fit, white: Whitener
+) -> Iterator[float]:
+    errors = fit.left - fit.left.mean()
+    for row in fit.inverse:
+        influence = white.centre(search.explained(slices, row)) * errors
+        yield clustered_se(influence, search.group.day)
 
 
 def winsorised(y: Floats, share: float) -> Floats:
@@ -228,17 +313,17 @@ def clustered_se(influence: Floats, day: NDArray[np.int64]) -> float:
     return float(np.sqrt(by_day @ by_day))
 
 
-def _ridge(fit: _Fit, energy: float, n: int) -> Floats:
+def _ridge(equations: _Equations, energy: float, n: int) -> Floats:
     """Ridge coefficients; the penalty (per trade) minimises generalised cross-validation.
 
     `energy` is y'Py of the n outcomes.
     """
-    if fit.X.shape[1] == 0:
+    if not len(equations.score):
         return np.empty(0)
-    values, vectors = np.linalg.eigh(fit.information)
+    values, vectors = np.linalg.eigh(equations.information)
     keep = values > 1e-9 * values.max()
     values, vectors = values[keep], vectors[:, keep]
-    rotated = vectors.T @ fit.score
+    rotated = vectors.T @ equations.score
     shrink = values / (values + values.mean() * _PENALTIES[:, None])
     explained = (shrink * (2 - shrink) * rotated**2 / values).sum(axis=1)
     gcv = (energy - explained) / (n - 1 - shrink.sum(axis=1)) ** 2
@@ -272,12 +357,13 @@ def bests_beside(
     if not len(weighted.lattice):
         return [(None, -math.inf) for _ in options]
     found = []
+    every = _Every.of(search, options, weighted.whitener, search.y)
     for k in range(0, len(options), _OPTIONS_TOGETHER):
         some = options[k : k + _OPTIONS_TOGETHER]
-        left = [_left(search, weighted, taken) for taken in some]
+        left = [_left(search, every, taken) for taken in some]
         sums = _sums_of_residuals(search, weighted, some, left)
         for n, (taken, one) in enumerate(zip(some, left, strict=True)):
-            beside = _beside(search, weighted, taken)
+            beside = _beside(search, weighted, taken, one.information)
             found.append(_best(search, weighted, beside, one.residual, sums[:, [n]], cut))
     return found
 
@@ -300,22 +386,50 @@ def _best(
 
 
 @dataclass(frozen=True, slots=True)
+class _Every:
+    """The equations of all slices of several sets of taken slices."""
+
+    equations: _Equations
+    place: Mapping[ScopeSubset, int]
+
+    @classmethod
+    def of(
+        cls,
+        search: Search,
+        options: Sequence[Sequence[ScopeSubset]],
+        white: Whitener,
+        y: Floats,
+    ) -> _Every:
+        every = sorted({s for option in options for s in option})
+        place = {s: k for k, s in enumerate(every)}
+        return cls(_Equations.of(search, every, white, y), place)
+
+    def take(self, taken: Sequence[ScopeSubset]) -> _Equations:
+        return self.equations.take([self.place[s] for s in taken])
+
+
+@dataclass(frozen=True, slots=True)
 class _Left:
     """What a fit leaves: its edges, the residual (T), and what winsorising changed (T).
 
-    The residual is centred: `mean` is that of what was left before.
+    `information` is that of the taken slices. The residual is centred: `mean` is that of what was
+    left before.
     """
 
+    information: Floats
     plain: Floats
     residual: Floats
     changed: Floats
     mean: float
 
 
-def _left(search: Search, weighted: Weighted, taken: Sequence[ScopeSubset]) -> _Left:
-    fit = _fit(search, taken, weighted.whitener)
-    changed = fit.tamed - (search.y - fit.X @ fit.plain)
-    return _Left(fit.plain, fit.residual, changed, float(fit.tamed.mean()))
+def _left(search: Search, every: _Every, taken: Sequence[ScopeSubset]) -> _Left:
+    equations = every.take(taken)
+    fit = _solved(search, taken, equations)
+    changed = fit.tamed - fit.left
+    return _Left(
+        equations.information, fit.plain, fit.residual, changed, float(fit.tamed.mean())
+    )
 
 
 def _sums_of_residuals(
@@ -343,7 +457,7 @@ def _sums_of_y(search: Search, weighted: Weighted) -> Floats:
 
 def _sums_of_slice(search: Search, weighted: Weighted, scope_subset: ScopeSubset) -> Floats:
     def column() -> Floats:
-        return search.memory.mask(search.group, scope_subset).astype(float)
+        return search.memory.members_of(search.group, scope_subset).mask.astype(float)
 
     return search.memory.summed(weighted, scope_subset, column)
 
@@ -351,12 +465,14 @@ def _sums_of_slice(search: Search, weighted: Weighted, scope_subset: ScopeSubset
 def _given(search: Search, weighted: Weighted, scope_subset: ScopeSubset) -> Floats:
     """x'P of the trades of a slice: S × 1."""
     sums = _sums_of_slice(search, weighted, scope_subset)[:, None]
-    return (
-        weighted.of_sums(search.design([scope_subset]), sums) if weighted.lattice.has_days else sums
-    )
+    if not weighted.lattice.has_days:
+        return sums
+    return weighted.of_sums(search.design([scope_subset]).astype(float), sums)
 
 
-def _beside(search: Search, weighted: Weighted, taken: Sequence[ScopeSubset]) -> Beside:
+def _beside(
+    search: Search, weighted: Weighted, taken: Sequence[ScopeSubset], information: Floats
+) -> Beside:
     known = search.memory.given[search.group.key]
     new = [s for s in taken if s not in known]
     given = np.empty((len(weighted.lattice), len(new)))
@@ -364,8 +480,9 @@ def _beside(search: Search, weighted: Weighted, taken: Sequence[ScopeSubset]) ->
         given[:, [k]] = _given(search, weighted, s)
     known.update(zip(new, given.T.copy(), strict=True))
     columns = [known[s] for s in taken]
-    X = search.design(taken)
-    return Beside.of(weighted, X, np.array(columns).T if columns else given)
+    return Beside.of(
+        weighted, search.design(taken), information, np.array(columns).T if columns else given
+    )
 
 
 def described(search: Search, shock: DayShock) -> SliceTable:
@@ -443,59 +560,36 @@ def _worth(search: Search, options: Sequence[Sequence[ScopeSubset]], cut: Cutoff
 
     Minus infinity for a set with a slice that is too small on either side.
     """
-    every = sorted({s for option in options for s in option})
-    if not every:
-        return [0.0] * len(options)
     white = whiten(search.group.day, cut.shock)
     first = _fit(search, options[0], white)
-    equations = _equations(search, every, white, first.X @ first.plain + first.residual)
-    size = np.array([mask.sum() for mask in search.masks(every)])
+    robust = search.y - first.left + first.residual
+    every = _Every.of(search, options, white, robust)
+    members = search.members(list(every.place))
+    size = np.array([known.by_day.sum() for known in members])
     large = (size >= search.n_min) & (len(search.y) - size >= search.n_min)
-    place = {s: k for k, s in enumerate(every)}
     return [
-        _worth_of(*equations, option, [place[s] for s in option], cut)
-        if all(large[place[s]] for s in option)
+        _worth_of(every.take(option), option, cut)
+        if all(large[every.place[s]] for s in option)
         else -np.inf
         for option in options
     ]
 
 
-def _equations(
-    search: Search, slices: Sequence[ScopeSubset], white: Whitener, y: Floats
-) -> tuple[Floats, Floats]:
-    """X'PX and X'Py of many slices, without all their columns as numbers at once."""
-    masks = search.masks(slices)
-    both = np.zeros((len(masks), len(masks)))
-    for lo in range(0, len(y), _CHUNK):
-        part = np.array([mask[lo : lo + _CHUNK] for mask in masks], dtype=np.float32)
-        both += part @ part.T
-    by_day = np.column_stack([white.by_day(mask.astype(float)) for mask in masks])
-    ones = np.array([white.ones[mask].sum() for mask in masks])
-    Py = white.centre(y)
-    information = (both - by_day.T @ white.shared(by_day)) / white.noise_variance
-    information -= np.outer(ones, ones) / white.ones_total
-    return information, np.array([Py[mask].sum() for mask in masks])
-
-
-def _worth_of(
-    information: Floats,
-    scores: Floats,
-    slices: Sequence[ScopeSubset],
-    places: list[int],
-    cut: Cutoffs,
-) -> float:
-    score = scores[places]
-    plain = np.linalg.pinv(information[np.ix_(places, places)], hermitian=True) @ score
+def _worth_of(equations: _Equations, slices: Sequence[ScopeSubset], cut: Cutoffs) -> float:
+    plain = equations.inverse() @ equations.score
     price = sum(cut.of(s, edge) ** 2 for s, edge in zip(slices, plain.tolist(), strict=True))
-    return float(score @ plain) - price
+    return float(equations.score @ plain) - price
 
 
 def drop_weak(search: Search, taken: list[ScopeSubset], cut: Cutoffs) -> list[ScopeSubset]:
     """Drop, weakest first, what is not beyond its cut-off in the joint fit."""
+    white = whiten(search.group.day, cut.shock)
+    every = _Every.of(search, [taken], white, search.y)
     while taken:
-        fit = fit_jointly(search, taken, cut.shock)
-        beyond = fit.evidence**2 - np.square(
-            [cut.of(s, z) for s, z in zip(taken, fit.evidence, strict=True)]
+        fit = _solved(search, taken, every.take(taken))
+        evidence = _evidence(fit, search.members(taken), white)
+        beyond = evidence**2 - np.square(
+            [cut.of(s, z) for s, z in zip(taken, evidence, strict=True)]
         )
         weakest = int(np.argmin(beyond))
         if beyond[weakest] > 0:
@@ -525,7 +619,7 @@ def calibrate(
     weighted = search.memory.under(search, shock)
     if not len(weighted.lattice):
         return Cutoffs((math.inf,) * (2 * search.depth), shock)
-    residual = _residual(search, slices, shock)
-    beside = _beside(search, weighted, slices)
-    by_cell = slice_cutoffs(weighted, residual, beside, rotated=rotated, tail=tail, rng=rng)
+    fit = _fit(search, slices, weighted.whitener)
+    beside = _beside(search, weighted, slices, fit.equations.information)
+    by_cell = slice_cutoffs(weighted, fit.residual, beside, rotated=rotated, tail=tail, rng=rng)
     return Cutoffs(by_cell, shock)
