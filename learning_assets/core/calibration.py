@@ -24,8 +24,10 @@ _SMALLEST_OFFSET = 0.1
 """Share of the span by which outcomes are moved at least, so that bursts do not overlap."""
 
 _MOST_TOGETHER, _FEWEST_TOGETHER = 64, 8
-_NUMBERS_TOGETHER = 2**25
-"""Rotations that are carried through one descent, and outcomes held for it: 256 MB."""
+_NUMBERS_TOGETHER = 3 * 2**24
+"""Rotations that are carried through the slices at once, and outcomes held for it: 384 MB."""
+
+_LANES = 8  # columns that are summed up at once
 
 _FEWEST_MAXIMA = 15
 """Fewer rotations than these with a slice in a cell say nothing about its tail."""
@@ -94,12 +96,15 @@ def slice_cutoffs(
     Skewed outcomes make small slices stray further up than down, so either sign has cut-offs of
     its own. `tail` is the chance that the strongest slice of a cell exceeds its cut-off where
     nothing is there but the slices `beside` which each is tested. Several rotations are carried
-    through one descent, as many as memory allows.
+    together, as many as memory allows.
     """
     if not len(weighted.lattice):
         return (math.inf,) * (2 * weighted.lattice.depth)
     offsets = offsets_of(len(residual), rotated, rng)
-    together = min(_MOST_TOGETHER, max(_FEWEST_TOGETHER, _NUMBERS_TOGETHER // len(residual)))
+    most = min(_MOST_TOGETHER, max(_FEWEST_TOGETHER, _NUMBERS_TOGETHER // len(residual)))
+    # As few times as possible, and as evenly as eight at once allow.
+    times = -(-rotated // (most // _LANES * _LANES))
+    together = _LANES * -(-rotated // (_LANES * times))
     parts = [offsets[k : k + together] for k in range(0, rotated, together)]
     score = np.vstack([weighted.maxima(rotated_by(residual, part), beside) for part in parts])
     return tuple(_cutoff(score[:, c], tail) for c in range(score.shape[1]))

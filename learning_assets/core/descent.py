@@ -992,3 +992,200 @@ def columns_of_trades(y, ranked, day, of_day):
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         keys[i] = np.int64(z ^ (z >> np.uint64(31)))
     return out, keys
+
+
+# --- tables of several dimensions ----------------------------------------------------------
+
+_MOST_ACTIONS = 6  # of one trade that differ from each other
+_ROWS_TOGETHER = 1024  # trades whose outcomes stay in the cache while several tables use them
+
+
+@_jit
+def distinct_actions(t, numbers, n_trades):
+    """The actions of each trade that differ from those before them, and in which dimensions.
+
+    Returns their places, where those of each trade begin, and the end; the dimensions as bits in
+    which each differs from each before it, in order, and where these begin. No places where a
+    trade has too many.
+    """
+    kept, begin = np.empty(t.shape[0], np.int64), np.zeros(n_trades + 1, np.int64)
+    n, lo = 0, 0
+    while lo < t.shape[0]:
+        hi, first = lo, n
+        while hi < t.shape[0] and t[hi] == t[lo]:
+            is_new = True
+            for k in range(first, n):
+                is_new &= _difference(numbers, kept[k], hi) != 0
+            if is_new:
+                kept[n] = hi
+                n += 1
+            hi += 1
+        if n - first > _MOST_ACTIONS:
+            return kept[:0], begin, np.zeros(0, np.uint64), begin
+        begin[t[lo] + 1] = n - first
+        lo = hi
+    pairs = np.cumsum(begin * (begin - 1) // 2)
+    begin = np.cumsum(begin)
+    differ, n = np.zeros(pairs[-1], np.uint64), 0
+    for r in range(n_trades):
+        for b in range(begin[r], begin[r + 1]):
+            for a in range(begin[r], b):
+                differ[n] = _difference(numbers, kept[a], kept[b])
+                n += 1
+    return kept[: begin[-1]].copy(), begin, differ, pairs
+
+
+@_jit
+def _difference(numbers, p, q):
+    """The dimensions, as bits, in which two actions differ."""
+    bits = np.uint64(0)
+    for d in range(numbers.shape[0]):
+        bits |= np.uint64(numbers[d, p] != numbers[d, q]) << np.uint64(d)
+    return bits
+
+
+@_jit
+def common_rows(numbers, kept, begin):
+    """What each set of distinct actions of a trade has in common (dimensions × sets), 0 for else.
+
+    Set s of a trade, from 1, has the actions of the bits of s. Also where those of each trade
+    begin, and the end.
+    """
+    first = np.zeros(begin.shape[0], np.int64)
+    for r in range(begin.shape[0] - 1):
+        first[r + 1] = first[r] + (1 << (begin[r + 1] - begin[r])) - 1
+    out = np.empty((numbers.shape[0], first[-1]), numbers.dtype)
+    for d in range(numbers.shape[0]):
+        for r in range(begin.shape[0] - 1):
+            for some in range(1, 1 + first[r + 1] - first[r]):
+                out[d, first[r] + some - 1] = _common(numbers[d], kept, begin[r], some)
+    return out, first
+
+
+@_jit
+def _common(numbers_d, kept, p, some):
+    """The value that some actions, as bits, have in a dimension; 0 for several."""
+    v, seen = numbers_d[0], False
+    while some:
+        if some & 1:
+            own = numbers_d[kept[p]]
+            if seen and own != v:
+                return numbers_d.dtype.type(0)
+            v, seen = own, True
+        some >>= 1
+        p += 1
+    return v
+
+
+@_jit
+def fill_cubes(numbers, first, differ, pairs, dims, strides, starts, less, cover, y):
+    """Tables (cells × columns of y) with the sums of y (trades × a multiple of 8) in each cell.
+
+    Table k has the dimensions `dims[k]` at `strides[k]` (0 beyond its last), from row `starts[k]`
+    on; `less[k]` is taken from the place of a cell, `cover[k]` has the bits of its dimensions.
+    """
+    width = np.uint64(y.shape[1])
+    cells, y = _aligned(starts[-1] * y.shape[1]), y.reshape(-1)
+    n_trades, most = first.shape[0] - 1, 0
+    for lo in range(0, n_trades, _ROWS_TOGETHER):
+        most = max(most, first[min(lo + _ROWS_TOGETHER, n_trades)] - first[lo])
+    place = np.empty(most, np.uint32)
+    for lo in range(0, n_trades, _ROWS_TOGETHER):
+        hi = min(lo + _ROWS_TOGETHER, n_trades)
+        for k in range(dims.shape[0]):
+            _find_places(numbers[:, first[lo] : first[hi]], dims[k], strides[k],
+                         starts[k] - less[k], place)  # fmt: skip
+            for n in range(lo, hi):
+                live = _live(differ, pairs[n], pairs[n + 1], cover[k])
+                some, x, p = live, np.uint64(n) * width, first[n] - first[lo] - 1
+                while some > 0:
+                    c = np.uint64(place[np.uint64(p + some)]) * width
+                    if _is_odd(some):
+                        _add_row(cells, c, y, x, width)
+                    else:
+                        _take_row(cells, c, y, x, width)
+                    some = (some - 1) & live
+    return cells
+
+
+@_jit
+def _find_places(numbers, dims, strides, first, place):
+    """The cells of rows in a table."""
+    place[: numbers.shape[1]] = first
+    for j in range(dims.shape[0]):
+        row, stride = numbers[dims[j]], np.uint32(strides[j])
+        for p in range(row.shape[0]):
+            place[p] += np.uint32(stride * np.uint32(row[p]))
+
+
+@_jit
+def _live(differ, q, end, cover):
+    """Which actions of a trade, as bits, differ in the dimensions of a table from all before."""
+    live, b = 1, 1
+    while q < end:
+        is_new = True
+        for _ in range(b):
+            is_new &= differ[np.uint64(q)] & cover != 0
+            q += 1
+        live |= is_new << b
+        b += 1
+    return live
+
+
+@_jit
+def _is_odd(bits):
+    odd = bits ^ bits >> 4  # there are at most six
+    return (0x6996 >> (odd & 15)) & 1
+
+
+@_jit
+def _add_row(to, k, of, x, width):
+    """Add as many numbers as `width`, a multiple of 8, says."""
+    for b in range(np.uint64(0), width, np.uint64(8)):
+        i, j = k + b, x + b
+        a0, a1, a2, a3, a4, a5, a6, a7 = _eight(to, i)
+        b0, b1, b2, b3, b4, b5, b6, b7 = _eight(of, j)
+        _put_eight(to, i, a0 + b0, a1 + b1, a2 + b2, a3 + b3, a4 + b4, a5 + b5, a6 + b6, a7 + b7)
+
+
+@_jit
+def _take_row(to, k, of, x, width):
+    """Take them away."""
+    for b in range(np.uint64(0), width, np.uint64(8)):
+        i, j = k + b, x + b
+        a0, a1, a2, a3, a4, a5, a6, a7 = _eight(to, i)
+        b0, b1, b2, b3, b4, b5, b6, b7 = _eight(of, j)
+        _put_eight(to, i, a0 - b0, a1 - b1, a2 - b2, a3 - b3, a4 - b4, a5 - b5, a6 - b6, a7 - b7)
+
+
+@_jit
+def _eight(x, r):
+    a, b, c, d = _four(x, r)
+    e, f, g, h = _four(x, r + np.uint64(4))
+    return a, b, c, d, e, f, g, h
+
+
+@_jit
+def _put_eight(x, r, a, b, c, d, e, f, g, h):
+    _put_four(x, r, a, b, c, d)
+    _put_four(x, r + np.uint64(4), e, f, g, h)
+
+
+@_jit
+def margins_of(cells, columns, widths, into, begins):
+    """Margins of a table, one after the other: `into` has their strides, 0 for what is summed."""
+    width = np.uint64(columns)
+    out = _aligned(begins[-1] * columns)
+    digit = np.zeros(widths.shape[0], np.int64)
+    for k in range(into.shape[0]):
+        digit[:], c = 0, begins[k]
+        for n in range(cells.shape[0] // columns):
+            _add_row(out, np.uint64(c) * width, cells, np.uint64(n) * width, width)
+            for d in range(widths.shape[0]):
+                digit[d] += 1
+                c += into[k, d]
+                if digit[d] < widths[d]:
+                    break
+                c -= into[k, d] * widths[d]
+                digit[d] = 0
+    return out.reshape(-1, columns)

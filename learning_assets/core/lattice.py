@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learning_assets.core.cubes import Cubes
 from learning_assets.core.dayshock import DayShock, Whitener, whiten
 from learning_assets.core.descent import sum_node, take_maxima, weigh_days
 from learning_assets.core.mining import (
@@ -56,7 +57,7 @@ class Lattice:
     table: SliceTable
     testable: Mask
     by_day: NDArray[np.uint16]
-    _walk: Walk | None
+    _walk: Walk | Cubes | None
     _where: tuple[tuple[NDArray[np.int32], ...], ...]
 
     def __len__(self) -> int:
@@ -79,7 +80,7 @@ class Lattice:
         """
         out = np.zeros((len(self), columns.shape[1]))
 
-        def keep(rows: slice, sums: Floats) -> None:
+        def keep(rows: Ints | slice, sums: Floats) -> None:
             out[rows] = sums
 
         self.each(columns, keep, only)
@@ -97,11 +98,13 @@ class Lattice:
         return out
 
     def each(
-        self, columns: Floats, use: Callable[[slice, Floats], Any], only: Mask | None = None
+        self, columns: Floats, use: Callable[[Ints | slice, Floats], Any], only: Mask | None = None
     ) -> list[Any]:
-        """Go through the nodes in parallel with the sums of their slices."""
+        """Go through all slices in parallel, some at a time, with their rows and sums."""
         if self._walk is None:
             return []
+        if isinstance(self._walk, Cubes):
+            return self._walk.each(columns, use, only)
         walk = self._walk if only is None else self._walk.restricted(only)
         columns = columns[walk.trades]
         sizes = [sum(map(len, part)) for part in self._where]
@@ -133,6 +136,9 @@ def lattice_of(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int)
     most = _MOST_COUNTS if np.bincount(w.day).max() <= np.iinfo(np.uint16).max else 0
     parts, shapes = Survey.of(walk, y, np.zeros_like(y), w, daily=most).found()
     rows = joined([rows for part in parts for rows in part], depth)
+    cubes = Cubes.of(walk, rows.dims, rows.codes)
+    if cubes is not None:
+        return _lattice(group, rows, n_min, depth, cubes, ())
     where = tuple(tuple(rows.where for rows in part) for part in parts)
     return _lattice(group, rows, n_min, depth, replace(walk, shapes=shapes), where)
 
@@ -142,7 +148,7 @@ def _lattice(
     rows: Rows,
     n_min: int,
     depth: int,
-    walk: Walk | None,
+    walk: Walk | Cubes | None,
     where: tuple[tuple[NDArray[np.int32], ...], ...],
 ) -> Lattice:
     testable = ~rows.repeats & (rows.n <= group.n_trades - n_min)
@@ -193,14 +199,16 @@ class Weighted:
     def maxima(self, columns: Floats, beside: Beside) -> Floats:
         """The largest evidence² of each cell (columns × 2·depth) beside the given slices.
 
-        `columns` (T × columns) are outcomes in R; −1 where a cell has no slice. Nothing is kept
-        but the maxima.
+        `columns` (T × columns) are outcomes in R, and are written over; −1 where a cell has no
+        slice. Nothing is kept but the maxima.
         """
-        white = self.whitener.centre(columns)
+        white = columns
+        for b in range(columns.shape[1]):
+            white[:, b] = self.whitener.centre(columns[:, b])
         taken, level = beside.coefficients(white), self.lattice.table.level
         nothing = np.full((columns.shape[1], 2 * self.lattice.depth), -1.0)
 
-        def strongest_of(rows: slice, sums: Floats) -> Floats:
+        def strongest_of(rows: Ints | slice, sums: Floats) -> Floats:
             score = nothing.copy()
             sums -= beside.sums[rows] @ taken
             take_maxima(sums, beside.information[rows], level[rows], score)

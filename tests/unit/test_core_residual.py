@@ -12,7 +12,7 @@ import twins
 from numpy.typing import NDArray
 from worlds import ALLOCATION, DIMS, ONE, TWO, Edge, Plan, events_of
 
-from learning_assets.core import lattice, residual
+from learning_assets.core import cubes, lattice, residual
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import EventTable, from_frame
@@ -375,7 +375,12 @@ def test_the_allocations_edges_are_taken_out_of_the_exits() -> None:
 
 @pytest.mark.parametrize(
     ("module", "bound"),
-    [(lattice, "_MOST_COUNTS"), (residual, "_MOST_BYTES"), (residual, "_MOST_SUMS")],
+    [
+        (lattice, "_MOST_COUNTS"),
+        (residual, "_MOST_BYTES"),
+        (residual, "_MOST_SUMS"),
+        (cubes, "_FEWEST_TRADES"),
+    ],
 )
 def test_what_is_found_does_not_depend_on_what_is_remembered(
     module: ModuleType, bound: str, monkeypatch: pytest.MonkeyPatch
