@@ -27,6 +27,7 @@ Ints = NDArray[np.int64]
 
 _FEWEST_TRADES = 20_000  # with fewer, a walk costs less than the margins
 _MOST_CELLS = 2**15
+_TRADES_PER_CELL = 4  # so that the margins do not cost more than the tables
 _MOST_SETS = 2**20  # of dimensions, that the tables must have
 _ROWS = 2**14  # that are put in order at once
 _MOST_DIMS = 63
@@ -109,7 +110,7 @@ class Cubes:
         )
         sizes = tuple((root.shape.widths - least).tolist())
         depth = int((dims >= 0).sum(axis=1).max())
-        chosen = _covers(sizes, depth, _MOST_CELLS)
+        chosen = _covers(sizes, depth, min(_MOST_CELLS, n_trades // _TRADES_PER_CELL))
         if chosen is None:
             return None
         named = _numbered(walk, dims, codes)

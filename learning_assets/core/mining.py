@@ -84,7 +84,9 @@ def group_of(events: EventTable, key: GroupKey) -> Group:
         trades.astype(np.int64),
         events.day[trades],
         row_trade.astype(np.int64),
-        np.ascontiguousarray(events.codes if len(rows) == len(events.group) else events.codes[:, rows]),
+        np.ascontiguousarray(
+            events.codes if len(rows) == len(events.group) else events.codes[:, rows]
+        ),
         np.array([len(known) for known in events.values], dtype=np.int64),
         events.dims,
         events.values,

@@ -427,9 +427,7 @@ def _left(search: Search, every: _Every, taken: Sequence[ScopeSubset]) -> _Left:
     equations = every.take(taken)
     fit = _solved(search, taken, equations)
     changed = fit.tamed - fit.left
-    return _Left(
-        equations.information, fit.plain, fit.residual, changed, float(fit.tamed.mean())
-    )
+    return _Left(equations.information, fit.plain, fit.residual, changed, float(fit.tamed.mean()))
 
 
 def _sums_of_residuals(
