@@ -103,7 +103,8 @@ class Cubes:
         sets = int((2 ** np.diff(begin)).sum()) if len(kept) else 0
         if not 0 < sets * len(root.numbers) <= _MOST_NUMBERS:
             return None
-        actions = Actions(*common_rows(root.numbers, kept, begin), differ, pairs)
+        numbers, first = common_rows(root.numbers, kept, begin)
+        actions = Actions(numbers, first, differ, pairs)
         vary = int(np.bitwise_or.reduce(differ, initial=np.uint64(0)))
         least = np.array(
             [int(row.min() > 0 and not vary >> d & 1) for d, row in enumerate(actions.numbers)]

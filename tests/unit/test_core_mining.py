@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from worlds import ONE, START, Chaos, chaos, row, to_frame
 
-from learning_assets.core import mining, walk
+from learning_assets.core import cubes, mining, walk
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import EventTable, from_frame
-from learning_assets.core.lattice import strongest
+from learning_assets.core.lattice import lattice_of, strongest
 from learning_assets.core.mining import (
     Group,
     SliceTable,
@@ -250,6 +250,39 @@ def test_evidence_beside_given_slices_is_that_of_least_squares(shock: DayShock) 
             k = mining.cell(len(name), z)
             best[b, k] = max(best[b, k], z * z)
     assert found.score == pytest.approx(best, rel=1e-9)
+
+
+@MANY
+@given(WORLDS, st.integers(2, 8), st.integers(1, 4))
+def test_tables_of_several_dimensions_sum_up_what_a_walk_does(
+    world: Chaos, n_min: int, depth: int
+) -> None:
+    group, _ = group_and_events(chaos(world))
+    y, shock = outcomes(group, 3, 11), DayShock(1.3, 0.05, 0.9)
+    some = np.arange(group.n_trades) % 3 == 0
+    walked = lattice_of(group, y[:, 0], shock, n_min, depth)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cubes, "_FEWEST_TRADES", 0)
+        patch.setattr(cubes, "_TRADES_PER_CELL", 1 / 16)
+        made = lattice_of(group, y[:, 0], shock, n_min, depth)
+    for only in (None, some):
+        columns = y if only is None else y * only[:, None]
+        found, expected = made.sums(columns, only), walked.sums(columns, only)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_tables_give_way_to_a_walk_where_a_trade_has_very_many_different_actions() -> None:
+    rows = [
+        row(f"t{k % 40:02}", START, {"chain": str(k // 40), "step": str(k % 3)}, 1.0, event=str(k))
+        for k in range(320)
+    ]
+    group, _ = group_and_events(to_frame(rows))
+    y, shock = outcomes(group, 4), DayShock(1.0, 0.0, 0.0)
+    walked = lattice_of(group, y[:, 0], shock, 3, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cubes, "_FEWEST_TRADES", 0)
+        made = lattice_of(group, y[:, 0], shock, 3, 2)
+    np.testing.assert_array_equal(made.sums(y), walked.sums(y))
 
 
 def test_columns_do_not_touch_each_other() -> None:
