@@ -9,7 +9,7 @@ memory there are none, and each weighted column takes a pass of its own: the res
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -234,15 +234,23 @@ class Beside:
     information: Floats
 
     @classmethod
-    def of(cls, weighted: Weighted, X: Mask, own: Floats, given: Floats) -> Beside:
-        """Beside X, of which `own` is X'PX and `given` (S × k) x'PX."""
-        lattice = weighted.lattice
-        values, vectors = np.linalg.eigh(own)
+    def of(
+        cls,
+        weighted: Weighted,
+        X: Mask,
+        own: Floats,
+        given: Floats,
+        some: Sequence[int] | None = None,
+    ) -> Beside:
+        """Beside X or `some` of its columns; `own` is X'PX and `given` (S × k) x'PX."""
+        lattice, places = weighted.lattice, list(range(len(own))) if some is None else list(some)
+        values, vectors = np.linalg.eigh(own[np.ix_(places, places)])
         keep = values > _ROUNDING * values.max(initial=0.0)
-        mixing = vectors[:, keep] / np.sqrt(values[keep])
+        mixing = np.zeros((len(own), int(keep.sum())))
+        mixing[places] = vectors[:, keep] / np.sqrt(values[keep])
         sums = given @ mixing
         alone = weighted.information
-        left = alone - (sums * sums).sum(axis=1)
+        left = alone - np.einsum("sk,sk->s", sums, sums)
         enough = lattice.testable & (2.0 * lattice.table.n * left >= lattice.n_min * alone)
         return cls(X, mixing, sums, np.where(enough, left, np.inf))
 

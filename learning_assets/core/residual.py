@@ -108,6 +108,7 @@ class Memory:
     given: dict[GroupKey, dict[ScopeSubset, Floats]] = field(default_factory=dict)
     sums: dict[GroupKey, dict[object, Floats]] = field(default_factory=dict)
     members: dict[tuple[GroupKey, ScopeSubset], Members] = field(default_factory=dict)
+    totals: dict[GroupKey, tuple[int, dict[ScopeSubset, float]]] = field(default_factory=dict)
 
     def under(self, search: Search, shock: DayShock) -> Weighted:
         """The lattice of the group of a search under a day shock."""
@@ -141,6 +142,17 @@ class Memory:
                 known.clear()
             known[name] = _sums(weighted, column()[:, None])[:, 0]
         return known[name]
+
+    def total(self, group: Group, y: Floats, slices: Sequence[ScopeSubset]) -> Floats:
+        """The sum of outcomes `y` (T) over the trades of each slice; those of the last y stay."""
+        name = zlib.crc32(y.tobytes())
+        if group.key not in self.totals or self.totals[group.key][0] != name:
+            self.totals[group.key] = name, {}
+        known = self.totals[group.key][1]
+        for s in slices:
+            if s not in known:
+                known[s] = float(y[self.members_of(group, s).mask].sum())
+        return np.array([known[s] for s in slices])
 
     def members_of(self, group: Group, scope_subset: ScopeSubset) -> Members:
         """The trades of a group that a slice matches."""
@@ -216,7 +228,9 @@ class _Equations(NamedTuple):
         ones = by_day.T @ white.ones_of_day()
         information = (both - by_day.T @ white.shared(by_day)) / white.noise_variance
         information -= np.outer(ones, ones) / white.ones_total
-        return cls(information, _sums_within(members, white.centre(y)))
+        total = search.memory.total(search.group, y, slices)
+        score = (total - by_day.T @ white.shared(white.by_day(y))) / white.noise_variance
+        return cls(information, score - ones * white.solve(y).sum() / white.ones_total)
 
     def take(self, places: Sequence[int]) -> _Equations:
         """Those of some of the slices."""
@@ -358,12 +372,13 @@ def bests_beside(
         return [(None, -math.inf) for _ in options]
     found = []
     every = _Every.of(search, options, weighted.whitener, search.y)
+    columns = _columns(search, weighted, every)
     for k in range(0, len(options), _OPTIONS_TOGETHER):
         some = options[k : k + _OPTIONS_TOGETHER]
         left = [_left(search, every, taken) for taken in some]
         sums = _sums_of_residuals(search, weighted, some, left)
         for n, (taken, one) in enumerate(zip(some, left, strict=True)):
-            beside = _beside(search, weighted, taken, one.information)
+            beside = Beside.of(weighted, *columns, [every.place[s] for s in taken])
             found.append(_best(search, weighted, beside, one.residual, sums[:, [n]], cut))
     return found
 
@@ -412,11 +427,9 @@ class _Every:
 class _Left:
     """What a fit leaves: its edges, the residual (T), and what winsorising changed (T).
 
-    `information` is that of the taken slices. The residual is centred: `mean` is that of what was
-    left before.
+    The residual is centred: `mean` is that of what was left before.
     """
 
-    information: Floats
     plain: Floats
     residual: Floats
     changed: Floats
@@ -424,10 +437,9 @@ class _Left:
 
 
 def _left(search: Search, every: _Every, taken: Sequence[ScopeSubset]) -> _Left:
-    equations = every.take(taken)
-    fit = _solved(search, taken, equations)
+    fit = _solved(search, taken, every.take(taken))
     changed = fit.tamed - fit.left
-    return _Left(equations.information, fit.plain, fit.residual, changed, float(fit.tamed.mean()))
+    return _Left(fit.plain, fit.residual, changed, float(fit.tamed.mean()))
 
 
 def _sums_of_residuals(
@@ -468,19 +480,16 @@ def _given(search: Search, weighted: Weighted, scope_subset: ScopeSubset) -> Flo
     return weighted.of_sums(search.design([scope_subset]).astype(float), sums)
 
 
-def _beside(
-    search: Search, weighted: Weighted, taken: Sequence[ScopeSubset], information: Floats
-) -> Beside:
-    known = search.memory.given[search.group.key]
-    new = [s for s in taken if s not in known]
-    given = np.empty((len(weighted.lattice), len(new)))
-    for k, s in enumerate(new):
-        given[:, [k]] = _given(search, weighted, s)
-    known.update(zip(new, given.T.copy(), strict=True))
-    columns = [known[s] for s in taken]
-    return Beside.of(
-        weighted, search.design(taken), information, np.array(columns).T if columns else given
-    )
+def _columns(search: Search, weighted: Weighted, every: _Every) -> tuple[Mask, Floats, Floats]:
+    """What `Beside` needs of slices: X, X'PX and x'PX."""
+    slices, known = list(every.place), search.memory.given[search.group.key]
+    for s in slices:
+        if s not in known:
+            known[s] = _given(search, weighted, s)[:, 0]
+    given = np.empty((len(weighted.lattice), len(slices)))
+    for k, s in enumerate(slices):
+        given[:, k] = known[s]
+    return search.design(slices), every.equations.information, given
 
 
 def described(search: Search, shock: DayShock) -> SliceTable:
@@ -617,7 +626,8 @@ def calibrate(
     weighted = search.memory.under(search, shock)
     if not len(weighted.lattice):
         return Cutoffs((math.inf,) * (2 * search.depth), shock)
-    fit = _fit(search, slices, weighted.whitener)
-    beside = _beside(search, weighted, slices, fit.equations.information)
+    every = _Every.of(search, [slices], weighted.whitener, search.y)
+    fit = _solved(search, list(every.place), every.equations)
+    beside = Beside.of(weighted, *_columns(search, weighted, every))
     by_cell = slice_cutoffs(weighted, fit.residual, beside, rotated=rotated, tail=tail, rng=rng)
     return Cutoffs(by_cell, shock)
