@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from learning_assets.core.descent import common_rows, distinct_actions, fill_cubes, margins_of
+from learning_assets.core.descent import common_rows, distinct_actions, fill_cubes, sum_out
 from learning_assets.core.walk import Walk, in_parallel
 
 Floats = NDArray[np.float64]
@@ -68,16 +68,16 @@ def _spans(begin: Ints, some: Ints) -> tuple[Ints, Ints]:
 class Table(NamedTuple):
     """A table of some dimensions, and which slices of the lattice its margins have.
 
-    Values of a dimension count from `least`. `into` (margins × dimensions) are the strides of
-    each margin, 0 for a dimension that is summed out; `begins` says where a margin begins among
-    all, and the end. Slice `rows[k]` is at `at[k]` there.
+    Values of a dimension count from `least`. The table and its margins have `cells` in all;
+    `steps` are how one follows from another (see `descent.sum_out`). Slice `rows[k]` of the
+    lattice is cell `at[k]`.
     """
 
     dims: Ints
     widths: Ints
     least: Ints
-    into: Ints
-    begins: Ints
+    cells: int
+    steps: Ints
     rows: Ints
     at: Ints
 
@@ -151,13 +151,13 @@ def _margins(tables: Sequence[Table], actions: Actions, y: Floats) -> Iterator[F
         dims[k, inside], strides[k, inside] = table.dims, place[:-1]
         less.append(int(place[:-1] @ table.least))
         cover.append(sum(1 << d for d in table.dims.tolist()))
-        starts.append(starts[-1] + int(place[-1]))
+        starts.append(starts[-1] + table.cells)
     cells = fill_cubes(
         *actions, dims, strides, np.array(starts), np.array(less), np.array(cover, np.uint64), y
     )
     for table, lo, hi in zip(tables, starts, starts[1:], strict=False):
-        own = cells[lo * width : hi * width]
-        yield margins_of(own, width, table.widths, table.into, table.begins)
+        sum_out(cells, width, lo, table.steps)
+        yield cells[lo * width : hi * width].reshape(-1, width)
 
 
 def _numbered(walk: Walk, dims: NDArray[Any], codes: NDArray[Any]) -> tuple[Ints, Ints]:
@@ -186,23 +186,43 @@ def _tables(
         keys = [key for n in range(1, depth + 1) for key in combinations(table, n) if key in left]
         if not keys:
             continue
-        into, begins = np.zeros((len(keys), len(table)), np.int64), [0]
+        begins, cells, steps = _margin_steps(table, sizes, keys)
         rows, at = [], []
-        for k, key in enumerate(keys):
-            group = left.pop(key)
+        for key in keys:
+            group, own = left.pop(key), list(key)
             mine = order[edges[group] : edges[group + 1]]
-            own = sizes[list(key)]
-            stride = np.cumprod([1, *own])
-            into[k, [table.index(d) for d in key]] = stride[:-1]
-            digits = number[mine, : len(key)] - least[list(key)]
+            stride = np.cumprod([1, *sizes[own][:-1]])
             rows.append(mine)
-            at.append(begins[-1] + digits @ stride[:-1])
-            begins.append(begins[-1] + int(stride[-1]))
+            at.append(begins[key] + (number[mine, : len(key)] - least[own]) @ stride)
         index = np.array(table)
         yield Table(
-            index, sizes[index], least[index], into, np.array(begins),
-            np.concatenate(rows), np.concatenate(at),
+            index, sizes[index], least[index], cells, steps, np.concatenate(rows),
+            np.concatenate(at),
         )  # fmt: skip
+
+
+def _margin_steps(
+    table: tuple[int, ...], sizes: Ints, keys: Sequence[tuple[int, ...]]
+) -> tuple[dict[tuple[int, ...], int], int, Ints]:
+    """Where a table and its margins begin, how many cells they have, and the steps to `keys`.
+
+    A margin is taken from the one that has its smallest missing dimension as well.
+    """
+    wanted, source = set(keys), {}
+    for n in range(1, len(table)):
+        for key in [key for key in wanted if len(key) == n]:
+            more = min((d for d in table if d not in key), key=lambda d: (sizes[d], d))
+            source[key] = tuple(sorted((*key, more)))
+            wanted.add(source[key])
+    begins, cells, steps = {table: 0}, math.prod(sizes[list(table)].tolist()), []
+    for key in sorted(source, key=lambda key: (-len(key), key)):
+        begins[key] = cells
+        cells += math.prod(sizes[list(key)].tolist())
+        above = sizes[list(source[key])].tolist()
+        [q] = [k for k, d in enumerate(source[key]) if d not in key]
+        shape = math.prod(above[:q]), above[q], math.prod(above[q + 1 :])
+        steps.append((begins[source[key]], begins[key], *shape))
+    return begins, cells, np.array(steps, np.int64).reshape(-1, 5)
 
 
 @lru_cache(maxsize=64)

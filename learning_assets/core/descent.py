@@ -1172,20 +1172,17 @@ def _put_eight(x, r, a, b, c, d, e, f, g, h):
 
 
 @_jit
-def margins_of(cells, columns, widths, into, begins):
-    """Margins of a table, one after the other: `into` has their strides, 0 for what is summed."""
-    width = np.uint64(columns)
-    out = _aligned(begins[-1] * columns)
-    digit = np.zeros(widths.shape[0], np.int64)
-    for k in range(into.shape[0]):
-        digit[:], c = 0, begins[k]
-        for n in range(cells.shape[0] // columns):
-            _add_row(out, np.uint64(c) * width, cells, np.uint64(n) * width, width)
-            for d in range(widths.shape[0]):
-                digit[d] += 1
-                c += into[k, d]
-                if digit[d] < widths[d]:
-                    break
-                c -= into[k, d] * widths[d]
-                digit[d] = 0
-    return out.reshape(-1, columns)
+def sum_out(cells, columns, begin, steps):
+    """Fill the margins of a table that begins at row `begin` of the cells.
+
+    A step sums out a dimension: it has where what it is taken from begins, and where its result
+    does, how many cells there are before the dimension, its width, and how many after it.
+    """
+    for k in range(steps.shape[0]):
+        source, to, inner, width, outer = steps[k]
+        run = np.uint64(inner * columns)
+        for o in range(outer):
+            into = np.uint64((begin + to) * columns) + np.uint64(o) * run
+            for v in range(width):
+                of = np.uint64((begin + source) * columns) + np.uint64(o * width + v) * run
+                _add_row(cells, into, cells, of, run)

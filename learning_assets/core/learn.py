@@ -57,6 +57,7 @@ from learning_assets.core.residual import (
     winsorised,
 )
 from learning_assets.core.scope import ScopeSubset
+from learning_assets.core.walk import in_parallel
 
 Floats = NDArray[np.float64]
 Calibrations = Mapping[GroupKey, Calibration]
@@ -492,10 +493,19 @@ class _Judge:
         status, redundant = self._statuses(active)
         rows = list(status)
         outcomes = outcomes_of(self.described.found.group, self.events, self.config, self.as_of)
-        measured = [self._measure(row, outcomes) for row in rows]
+        known = self._active_masks(active)
+
+        def look(k: int) -> tuple[Measured, tuple[str, ...]]:
+            members = self._members(rows[k])
+            is_redundant = status[rows[k]] is LessonStatus.REDUNDANT
+            explained = _explained_by(members, known) if is_redundant else ()
+            return self._measure(rows[k], members, outcomes), explained
+
+        seen = in_parallel(look, len(rows))
+        multipliers = multipliers_of([measured for measured, _ in seen])
         lessons = [
-            self._lesson(row, status[row], m, active)
-            for row, m in zip(rows, multipliers_of(measured), strict=True)
+            self._lesson(row, status[row], m, active.get(row), explained)
+            for row, m, (_, explained) in zip(rows, multipliers, seen, strict=True)
         ]
         return rows, lessons, redundant
 
@@ -520,10 +530,16 @@ class _Judge:
     def _members(self, row: int) -> NDArray[np.bool_]:
         return self.described.found.group.members(self.described.subset(row))
 
-    def _measure(self, row: int, outcomes: Outcomes) -> Measured:
+    def _active_masks(self, active: Mapping[int, int]) -> list[tuple[str, NDArray[np.bool_]]]:
+        """The active lessons, each with its trades."""
+        found, subsets = self.described.found, [self.described.subset(row) for row in active]
+        names = [lesson_id(*_identity(found.group.key, s)) for s in subsets]
+        return list(zip(names, found.search.masks(subsets), strict=True))
+
+    def _measure(self, row: int, members: NDArray[np.bool_], outcomes: Outcomes) -> Measured:
         t = self.described.table
         return measure(
-            self._members(row),
+            members,
             outcomes,
             float(t.delta[row]),
             float(t.variance[row]),
@@ -532,13 +548,16 @@ class _Judge:
         )
 
     def _lesson(
-        self, row: int, status: LessonStatus, m: Multipliers, active: Mapping[int, int]
+        self,
+        row: int,
+        status: LessonStatus,
+        m: Multipliers,
+        place: int | None,
+        explained: tuple[str, ...],
     ) -> Lesson:
         d, t, fit = self.described, self.described.table, self.described.found.fit
-        place = active.get(row)
         group, scope_subset = _identity(d.found.group.key, d.subset(row))
         n, delta = int(t.n[row]), float(t.delta[row])
-        explained = self._explained_by(row, active) if status is LessonStatus.REDUNDANT else ()
         return Lesson(
             group,
             scope_subset,
@@ -577,15 +596,13 @@ class _Judge:
         joint = float(d.found.fit.evidence[place])
         return joint, d.found.cut.of(d.found.fit.slices[place], joint)
 
-    def _explained_by(self, row: int, active: Mapping[int, int]) -> tuple[str, ...]:
-        """The active lessons whose trades go with those of the slice, closest first."""
-        search, key = self.described.found.search, self.described.found.group.key
-        members, subsets = self._members(row), [self.described.subset(other) for other in active]
-        related = sorted(
-            (-abs(_correlation(members, mask)), lesson_id(*_identity(key, scope_subset)))
-            for scope_subset, mask in zip(subsets, search.masks(subsets), strict=True)
-        )
-        return tuple(name for i, (r, name) in enumerate(related) if i == 0 or -r >= _RELATED)
+
+def _explained_by(
+    members: NDArray[np.bool_], active: Sequence[tuple[str, NDArray[np.bool_]]]
+) -> tuple[str, ...]:
+    """The active lessons whose trades go with those of a slice, closest first."""
+    related = sorted((-abs(_correlation(members, mask)), name) for name, mask in active)
+    return tuple(name for i, (r, name) in enumerate(related) if i == 0 or -r >= _RELATED)
 
 
 def _correlation(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
