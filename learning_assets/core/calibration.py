@@ -102,9 +102,10 @@ def slice_cutoffs(
         return (math.inf,) * (2 * weighted.lattice.depth)
     offsets = offsets_of(len(residual), rotated, rng)
     most = min(_MOST_TOGETHER, max(_FEWEST_TOGETHER, _NUMBERS_TOGETHER // len(residual)))
+    lanes = min(_LANES, most)
     # As few times as possible, and as evenly as eight at once allow.
-    times = -(-rotated // (most // _LANES * _LANES))
-    together = _LANES * -(-rotated // (_LANES * times))
+    times = -(-rotated // (most // lanes * lanes))
+    together = lanes * -(-rotated // (lanes * times))
     parts = [offsets[k : k + together] for k in range(0, rotated, together)]
     score = np.vstack([weighted.maxima(rotated_by(residual, part), beside) for part in parts])
     return tuple(_cutoff(score[:, c], tail) for c in range(score.shape[1]))

@@ -127,8 +127,12 @@ class Cubes:
             at = np.flatnonzero(only[trades])
             actions, trades = actions.take(at), trades[at]
         y = np.zeros((len(trades), -(-width // _LANES) * _LANES))
-        for lo in range(0, len(trades), _ROWS):
-            y[lo : lo + _ROWS, :width] = columns[trades[lo : lo + _ROWS]]
+
+        def put(k: int) -> None:
+            rows = slice(k * _ROWS, (k + 1) * _ROWS)
+            y[rows, :width] = columns[trades[rows]]
+
+        in_parallel(put, -(-len(trades) // _ROWS))
 
         def go(k: int) -> list[Any]:
             some = self.tables[k * _TOGETHER : (k + 1) * _TOGETHER]

@@ -960,6 +960,19 @@ def weigh_days(by_day, of_day, across):
 
 
 @_jit
+def take_given(sums, own, given):
+    """Take `own` (slices × k) times `given` (k × columns) from the sums.
+
+    Threads of a library would wait for each other, since all of ours are at work.
+    """
+    for e in range(sums.shape[0]):
+        for r in range(own.shape[1]):
+            w = own[e, r]
+            for b in range(sums.shape[1]):
+                sums[e, b] -= w * given[r, b]
+
+
+@_jit
 def take_maxima(sums, information, level, score):
     """Raise `score` (columns × 2·levels) to the evidence² of the slices, by level and sign."""
     for e in range(sums.shape[0]):
