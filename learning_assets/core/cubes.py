@@ -31,7 +31,7 @@ _TRADES_PER_CELL = 4  # so that the margins do not cost more than the tables
 _MOST_SETS = 2**20  # of dimensions, that the tables must have
 _ROWS = 2**14  # that are put in order at once
 _MOST_DIMS = 63
-_MOST_NUMBERS = 2**28  # of all sets of actions: a quarter of a GiB
+_SETS_PER_ACTION = 4  # of what actions of a trade have in common, as memory for them
 _LANES = 8
 _TOGETHER = 4  # tables that are filled from the same trades while these are in the cache
 
@@ -94,14 +94,14 @@ class Cubes:
     def of(cls, walk: Walk, dims: NDArray[Any], codes: NDArray[Any]) -> Cubes | None:
         """Those of the slices that `dims` and `codes` name, as in `SliceTable`.
 
-        None where a table would not pay: for few trades, or dimensions of very many values.
+        None where tables would not pay: for few trades, dimensions of very many values, or trades
+        of many actions that differ.
         """
         root, n_trades = walk.root, len(walk.trades)
         if n_trades < _FEWEST_TRADES or not 0 < len(root.numbers) <= _MOST_DIMS or not len(dims):
             return None
         kept, begin, differ, pairs = distinct_actions(root.t, root.numbers, n_trades)
-        sets = int((2 ** np.diff(begin)).sum()) if len(kept) else 0
-        if not 0 < sets * len(root.numbers) <= _MOST_NUMBERS:
+        if not len(kept) or (2 ** np.diff(begin)).sum() > _SETS_PER_ACTION * len(root.t):
             return None
         numbers, first = common_rows(root.numbers, kept, begin)
         actions = Actions(numbers, first, differ, pairs)
@@ -116,6 +116,11 @@ class Cubes:
             return None
         named = _numbered(walk, dims, codes)
         return cls(walk.trades, actions, tuple(_tables(chosen, np.array(sizes), least, *named)))
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take, about."""
+        return sum(a.nbytes for a in self.actions) + sum(t.at.nbytes * 2 for t in self.tables)
 
     def each(
         self, columns: Floats, use: Callable[[Ints, Floats], Any], only: NDArray[np.bool_] | None

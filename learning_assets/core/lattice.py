@@ -72,7 +72,8 @@ class Lattice:
     @property
     def nbytes(self) -> int:
         """The memory that it takes, about."""
-        return self.by_day.nbytes + 120 * len(self)
+        more = self._walk.nbytes if isinstance(self._walk, Cubes) else 0
+        return self.by_day.nbytes + 120 * len(self) + more
 
     def sums(self, columns: Floats, only: Mask | None = None) -> Floats:
         """Sums of each column (T × columns) over the trades of each slice: S × columns.
