@@ -1,7 +1,7 @@
 """How several overrides that match one action become one multiplier.
 
-The runtime client and the commands call it; `core.overrides.action_multipliers` does the same for
-all actions at once, and a test holds the two equal. It imports nothing beyond records and scopes,
+The only rule there is: the runtime client, the commands and the walk-forward
+(`core.overrides.action_multipliers`) all call it. It imports nothing beyond records and scopes,
 because a trading bot imports it.
 """
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from learning_assets.core.adjust import AdjustedEdge, MetaResults, adjusted_edges
-from learning_assets.core.combine import BOUNDS, clip_multiplier
+from learning_assets.core.combine import clip_multiplier, combine
 from learning_assets.core.config import LearningConfig
 from learning_assets.core.events import EventTable
 from learning_assets.core.gain import ModuleGain, gains_of
@@ -213,7 +213,7 @@ def trade_sizes(overrides: Sequence[Override], events: EventTable) -> Floats:
     size = np.ones(events.n_trades)
     for module, categories in SIZING.items():
         added = action_multipliers(overrides, events, module) - 1.0
-        multiplier = np.clip(1.0 + with_other_patterns(added, events), *BOUNDS[module])
+        multiplier = _combined(module, with_other_patterns(added, events))
         size *= mean_by_trade(multiplier, sizing_actions(events, module, categories), events, 1.0)
     return size
 
@@ -245,8 +245,13 @@ def action_multipliers(overrides: Sequence[Override], events: EventTable, module
     for override in overrides:
         if override.group.module == module:
             added[matching_actions(override, events)] += override.multiplier - 1.0
-    low, high = BOUNDS[module]
-    return np.clip(1.0 + added, low, high)
+    return _combined(module, added)
+
+
+def _combined(module: str, added: Floats) -> Floats:
+    """What `core.combine` makes of sums of (multiplier − 1); few of them differ."""
+    sums, where = np.unique(added, return_inverse=True)
+    return np.array([combine(module, (1.0 + x,)) for x in sums.tolist()])[where.reshape(-1)]
 
 
 def with_other_patterns(values: Floats, events: EventTable) -> Floats:
