@@ -419,6 +419,9 @@ def main() -> int:
     """Check, measure, and print a table or one JSON document; 1 where results differ."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--full", action="store_true", help="and a million trades")
+    parser.add_argument(
+        "--only", type=int, nargs="+", metavar="N", help="rows and passes of so many trades alone"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw time against trades")
     args = parser.parse_args()
@@ -429,6 +432,9 @@ def main() -> int:
     wrong = [text for case in few for text in differences(case)]
     cases = (*CASES, *FULL_CASES) if args.full else CASES
     passes = (*PASSES, *FULL_PASSES) if args.full else PASSES
+    if args.only:
+        cases = tuple(case for case in cases if case.trades in args.only)
+        passes = tuple(wanted for wanted in passes if wanted.trades in args.only)
     document = document_of(cases, passes) if not wrong else {"rows": [], "passes": []}
     wrong += disagreements(document["rows"])
     document["wrong"] = wrong
