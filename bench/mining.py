@@ -430,11 +430,11 @@ def main() -> int:
             print(f"{name} is not installed, its ratios are left out: make peers", file=sys.stderr)
     few = [Case(_FEW_TRADES, dims=8), Case(_FEW_TRADES, actions=3, dims=8)]
     wrong = [text for case in few for text in differences(case)]
-    cases = (*CASES, *FULL_CASES) if args.full else CASES
-    passes = (*PASSES, *FULL_PASSES) if args.full else PASSES
+    cases = [*CASES, *(FULL_CASES if args.full else ())]
+    passes = [*PASSES, *(FULL_PASSES if args.full else ())]
     if args.only:
-        cases = tuple(case for case in cases if case.trades in args.only)
-        passes = tuple(wanted for wanted in passes if wanted.trades in args.only)
+        cases = [case for case in cases if case.trades in args.only]
+        passes = [wanted for wanted in passes if wanted.trades in args.only]
     document = document_of(cases, passes) if not wrong else {"rows": [], "passes": []}
     wrong += disagreements(document["rows"])
     document["wrong"] = wrong
