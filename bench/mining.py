@@ -201,8 +201,8 @@ def least_bytes(table: SliceTable, group: Group) -> int:
     n_dims, depth = len(group.dims), table.dims.shape[1]
     width = 1 if group.n_values.max() < 256 else 2
     goes_on = table.level < depth
-    later = n_dims - 1 - table.dims[goes_on].max(axis=1)
-    return width * (group.n_trades * n_dims + int(table.n[goes_on] @ later))
+    later = n_dims - 1 - table.dims[goes_on].max(axis=1).astype(np.int64)
+    return width * (group.n_trades * n_dims + int(table.n[goes_on].astype(np.int64) @ later))
 
 
 def naive(case: Case) -> Thing:
