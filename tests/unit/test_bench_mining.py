@@ -260,10 +260,10 @@ def test_the_least_bytes_by_hand() -> None:
         elif level == 2 and tuple(dims[:2]) == (0, 1):
             expected += int(n)
     assert mining.least_bytes(table, group) == expected
-    # A million trades: the sum does not fit 32 bits.
-    many = replace(table, n=(table.n * 10**6).astype(table.n.dtype))
+    # Of many trades the sum does not fit 32 bits.
+    many = replace(table, n=(table.n * 10**7).astype(table.n.dtype))
     own = group.n_trades * len(group.dims)
-    assert mining.least_bytes(many, group) - own == (expected - own) * 10**6
+    assert mining.least_bytes(many, group) - own == (expected - own) * 10**7
 
 
 @pytest.mark.parametrize("actions", [1, 3])
