@@ -81,6 +81,8 @@ class Lattice:
         With `only` (T), all columns are 0 but for these trades.
         """
         out = np.zeros((len(self), columns.shape[1]))
+        if not columns.shape[1]:
+            return out
 
         def keep(rows: Ints | slice, sums: Floats) -> None:
             out[rows] = sums

@@ -271,6 +271,18 @@ def test_tables_of_several_dimensions_sum_up_what_a_walk_does(
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_the_strongest_by_tables_are_those_of_a_walk() -> None:
+    group, _ = group_and_events(chaos(Chaos(seed=4)))
+    y, shock = outcomes(group, 5, columns=3), DayShock(1.0, 0.2, 0.8)
+    walked = strongest(group, y, shock, 5, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cubes, "_FEWEST_TRADES", 0)
+        patch.setattr(cubes, "_TRADES_PER_CELL", 1 / 16)
+        made = strongest(group, y, shock, 5, 3)
+    np.testing.assert_allclose(made.score, walked.score, rtol=1e-12)
+    np.testing.assert_array_equal(made.codes, walked.codes)
+
+
 def test_tables_give_way_to_a_walk_where_a_trade_has_very_many_different_actions() -> None:
     rows = [
         row(f"t{k:02}", START, {"chain": str(a), "step": str(k % 3)}, 1.0, event=str(a))
