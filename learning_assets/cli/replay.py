@@ -29,6 +29,7 @@ from learning_assets.defs.opening import parse_as_of
 from learning_assets.errors import UserError
 from learning_assets.store import overrides as stored
 from learning_assets.store.connection import Conn
+from learning_assets.store.overrides import PublishedSet
 from learning_assets.store.settings import Settings
 
 _WEEKS_AT_ONCE = 13
@@ -59,10 +60,10 @@ def replay(
     chosen = settings_of(book)
     with existing_book(chosen) as conn:
         _make(conn, chosen, first, last, now)
-        document = stored.replays_document(conn, first, last)
+        found = stored.replays(conn, first, last)
     if export is not None:
-        write_whole(export, to_json(document))
-    rows = [_row(one) for one in document["sets"]]
+        write_whole(export, to_json({"sets": [stored.document_of(one) for one in found]}))
+    rows = [_row(one) for one in found]
     if as_json:
         print_json(rows)
     else:
@@ -109,13 +110,12 @@ def _make(conn: Conn, chosen: Settings, first: datetime, last: datetime, now: da
                 replay_running_week(conn, resource, last)
 
 
-def _row(one: Mapping[str, Any]) -> Mapping[str, Any]:
-    week = datetime.fromisoformat(one["as_of"])
+def _row(one: PublishedSet) -> Mapping[str, Any]:
     return {
-        "set_id": one["set_id"],
-        "week": week.isoformat(),
-        "until": one["expires_at"],
-        "overrides": len(one["overrides"]),
+        "set_id": one.set_id,
+        "week": one.content.as_of,
+        "until": one.content.expires_at,
+        "overrides": len(one.content.overrides),
     }
 
 
@@ -125,7 +125,7 @@ def _print(rows: Sequence[Mapping[str, Any]], export: Path | None) -> None:
     for name in ("set", "overrides"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row["week"][:10], str(row["set_id"]), f"{row['overrides']:,}")
+        table.add_row(f"{row['week']:%Y-%m-%d}", str(row["set_id"]), f"{row['overrides']:,}")
     console = terminal()
     console.print(table)
     where = f"written to {export}" if export else "`OverrideBook.backtest` answers with them"

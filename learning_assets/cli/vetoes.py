@@ -16,6 +16,7 @@ from learning_assets.cli.output import BookOption, JsonOption, print_json, termi
 from learning_assets.cli.show import asked_group, asked_scope
 from learning_assets.core.scope import signature, subset
 from learning_assets.core.vetoes import Veto, why_vetoed
+from learning_assets.defs.opening import parse_time
 from learning_assets.errors import UserError
 from learning_assets.sources import parse
 from learning_assets.store import overrides as stored
@@ -99,13 +100,7 @@ def _pattern(pattern: str | None, category: str | None) -> tuple[str | None, str
 def _end(until: str | None, now: datetime) -> datetime | None:
     if until is None:
         return None
-    try:
-        given = datetime.fromisoformat(until.strip())
-    except ValueError:
-        raise UserError(
-            f"--until {until!r} is no time: write it like 2026-07-01 or 2026-07-01T12:00+00:00"
-        ) from None
-    end = given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+    end = parse_time(until, "--until")
     if end <= now:
         raise UserError(f"--until {end:%Y-%m-%d %H:%M} UTC is over: give a later time, or none")
     return end

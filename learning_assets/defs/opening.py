@@ -106,11 +106,11 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def parse_as_of(text: str, now: datetime, option: str = "--as-of") -> datetime:
+def parse_time(text: str, option: str) -> datetime:
     """A time that a person gave as this option; without a zone it is UTC.
 
     Raises:
-        UserError: for what is no time, or lies after the midnight that follows `now`.
+        UserError: for what is no time.
     """
     try:
         given = datetime.fromisoformat(text.strip())
@@ -118,7 +118,16 @@ def parse_as_of(text: str, now: datetime, option: str = "--as-of") -> datetime:
         raise UserError(
             f"{option} {text!r} is no time: write it like 2026-07-01 or 2026-07-01T12:00+00:00"
         ) from None
-    as_of = given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+    return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+
+
+def parse_as_of(text: str, now: datetime, option: str = "--as-of") -> datetime:
+    """A time that a person gave as this option; without a zone it is UTC.
+
+    Raises:
+        UserError: for what is no time, or lies after the midnight that follows `now`.
+    """
+    as_of = parse_time(text, option)
     if as_of > _midnight(now.astimezone(UTC).date()) + _DAY:
         raise UserError(
             f"{option} {as_of.isoformat()} lies in the future: give a time up to tonight's midnight"

@@ -81,8 +81,7 @@ class OverrideBook:
         """The book behind a PostgreSQL address; `schema` is `learning`, or `learning_<book>`.
 
         Raises:
-            psycopg.ProgrammingError: for an address that is none. A server that is away is no
-                error.
+            ValueError: for an address that is none. A server that is away is no error.
         """
         source = Database(url, schema)
         return cls(source, refresh_seconds=refresh_seconds, shadow=shadow, hold_out=hold_out)

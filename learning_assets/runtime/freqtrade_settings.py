@@ -105,10 +105,7 @@ class LearnedSettings:
                 "learning.url needs psycopg: install `psycopg[binary]` where freqtrade is, or "
                 "give learning.file"
             ) from None
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] != "psycopg":
-                raise
-            # Not the message: it may hold the address.
+        except ValueError:  # all else was looked at before
             raise ValueError("learning.url is no address of a PostgreSQL database") from None
 
 

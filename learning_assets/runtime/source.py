@@ -64,7 +64,11 @@ class Database:
         import psycopg  # see the head of the module
         from psycopg import conninfo, sql
 
-        conninfo.conninfo_to_dict(url)  # a url that is none is a mistake of whoever writes it
+        try:
+            conninfo.conninfo_to_dict(url)  # one that is none is a mistake of whoever writes it
+        except psycopg.ProgrammingError:
+            # Not the message: it may hold the address.
+            raise ValueError("the url is no address of a PostgreSQL database") from None
         self._psycopg, self._url = psycopg, url
         names = sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
         table = sql.Identifier(schema, "pm_override_sets")

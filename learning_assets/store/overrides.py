@@ -381,7 +381,7 @@ def override_rows(conn: Conn) -> list[dict[str, Any]]:
 
 
 def document_of(one: PublishedSet) -> dict[str, Any]:
-    """A set as `runtime.sets.LiveSet` reads it."""
+    """A set as `runtime.sets.LiveSet` and, as JSON, `OverrideBook.from_file` read it."""
     content = one.content
     return {
         "set_id": one.set_id,
@@ -395,26 +395,16 @@ def document_of(one: PublishedSet) -> dict[str, Any]:
     }
 
 
-_EXPORTED = (
-    *("set_id", "live_from", "live_to", "as_of", "published_at", "expires_at"),
-    *("replay", "overrides"),
-)
-
-
 def live_document(conn: Conn) -> dict[str, Any]:
     """The live set as `runtime.OverrideBook.from_file` reads it; no set before the first one."""
-    return _exported(conn, "live_from IS NOT NULL AND live_to IS NULL", [])
+    current = live(conn)
+    return {"sets": [] if current is None else [document_of(current)]}
 
 
-def replays_document(conn: Conn, first: datetime, last: datetime) -> dict[str, Any]:
-    """The replays of the weeks from `first` to `last`, both included, for a backtest elsewhere."""
-    return _exported(conn, "replay AND as_of BETWEEN %s AND %s ORDER BY as_of", [first, last])
-
-
-def _exported(conn: Conn, which: str, values: list[object]) -> dict[str, Any]:
-    query = f"SELECT {', '.join(_EXPORTED)} FROM pm_override_sets WHERE {which}"
-    rows = conn.execute(query, values)
-    return {"sets": [dict(zip(_EXPORTED, map(finite, row), strict=True)) for row in rows]}
+def replays(conn: Conn, first: datetime, last: datetime) -> list[PublishedSet]:
+    """The replays of the weeks from `first` to `last`, both included, in order."""
+    query = _SELECT_SETS + "WHERE replay AND as_of BETWEEN %s AND %s ORDER BY as_of"
+    return [_published(*row) for row in conn.execute(query, [first, last])]
 
 
 def publish_public_view(conn: Conn) -> None:

@@ -12,6 +12,7 @@ import pytest
 from test_effectiveness import MARKET, PastBook, filled
 
 from learning_assets.core.changes import Changed
+from learning_assets.core.publication import Problem
 from learning_assets.core.vetoes import Veto, why_vetoed
 from learning_assets.defs.assets.learning_lessons import learning_lessons
 from learning_assets.defs.assets.pm_overrides import pm_overrides
@@ -165,3 +166,18 @@ def test_a_veto_that_is_set_while_a_run_is_under_way_holds(conn: Conn, learned: 
     [held] = [o for o in _live(conn).content.overrides if o.lesson_id == name]
     assert (held.multiplier, why_vetoed(held)) == (1.0, "no")
     assert not [c for c in _changes(conn) if c.lesson_id == name]
+
+
+def test_a_held_set_is_renewed_although_the_new_one_is_unsound(
+    conn: Conn, learned: PastBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _live(conn)
+    overrides.pin(conn, first.set_id, learned.now() - timedelta(hours=5), timedelta(hours=6))
+    wrong = [Problem("in_bounds", "it is not")]
+    monkeypatch.setattr("learning_assets.defs.assets.pm_overrides.problems", lambda *_: wrong)
+    _publish(learned)
+    held = _live(conn)
+    assert held.pinned_at is not None
+    assert held.content.overrides == first.content.overrides
+    assert held.content.expires_at == learned.now() + timedelta(hours=6)
+    assert overrides.held_back(conn) == []

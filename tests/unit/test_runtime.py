@@ -388,3 +388,9 @@ def test_a_file_holds_replays_beside_a_live_set(tmp_path: Path) -> None:
         [1.1, 1.2]
     )
     book.close()
+
+
+def test_an_address_that_is_none_is_said_without_the_address() -> None:
+    with pytest.raises(ValueError, match="no address of a PostgreSQL database") as error:
+        OverrideBook.from_database("postgresql://u:secret@[")
+    assert "secret" not in str(error.value)

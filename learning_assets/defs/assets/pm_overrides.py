@@ -140,7 +140,9 @@ def pm_overrides(config: OverridesConfig, book: BookResource) -> dg.MaterializeR
             made = replace(made, content=_as_of_now(conn, made.content, book.now()))
             why |= _why_pinned(conn)
             changed = _changes(conn, made, settings)
-            set_id = None if wrong else _store(conn, made.content, why, changed)
+            if wrong or why:
+                _keep_live(conn, made.content)
+            set_id = None if wrong else _store(conn, made.content, changed, waits=bool(why))
     return dg.MaterializeResult(
         metadata={
             **pictured(pictures.overrides(made.content.overrides)),
@@ -253,15 +255,15 @@ def _why_pinned(conn: Conn) -> dict[str, str]:
     }
 
 
-def _store(
-    conn: Conn, content: OverrideSet, why: Mapping[str, str], changed: Sequence[Changed]
-) -> int:
-    """Publish the set, or keep it beside the live one, which does not expire while it is held."""
-    if not why:
-        return overrides.publish(conn, content, changed)
+def _keep_live(conn: Conn, content: OverrideSet) -> None:
+    """The live set stays: with the vetoes in force, and where it is held without expiring."""
     overrides.apply_vetoes(conn, content.published_at)
     overrides.renew(conn, content.published_at, content.expires_at)
-    return overrides.hold_back(conn, content, changed)
+
+
+def _store(conn: Conn, content: OverrideSet, changed: Sequence[Changed], *, waits: bool) -> int:
+    """Publish the set, or keep it beside the live one."""
+    return (overrides.hold_back if waits else overrides.publish)(conn, content, changed)
 
 
 def _results(wrong: Sequence[Problem]) -> list[dg.AssetCheckResult]:
