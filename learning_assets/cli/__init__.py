@@ -88,6 +88,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     except (OSError, psycopg.Error) as error:
         return _say(f"{type(error).__name__}: {_first_line(error)} (--debug shows more)", BROKEN)
+    if result == INTERRUPTED:  # typer has caught it
+        return _say("stopped", INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 

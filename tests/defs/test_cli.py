@@ -789,6 +789,19 @@ def test_a_wrong_address_for_alerts_is_bad_input(
     assert "secret" not in wrong.err + wrong.out
 
 
+def test_who_interrupts_is_told_that_it_has_stopped(
+    learning: Learning, book: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(settings(os.environ, book))
+
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("learning_assets.store.vetoes.every", interrupted)
+    stopped = learning("vetoes", "--book", book)
+    assert (stopped.code, stopped.err) == (130, "learning: stopped\n")
+
+
 def test_doctor_makes_nothing(learning: Learning, tmp_path: Path) -> None:
     assert learning("doctor").code == 1
     assert list(tmp_path.iterdir()) == []
