@@ -109,7 +109,7 @@ class Memory:
     given: dict[GroupKey, dict[ScopeSubset, Floats]] = field(default_factory=dict)
     sums: dict[GroupKey, dict[object, Floats]] = field(default_factory=dict)
     members: dict[tuple[GroupKey, ScopeSubset], Members] = field(default_factory=dict)
-    totals: dict[GroupKey, tuple[int, dict[ScopeSubset, float]]] = field(default_factory=dict)
+    totals: dict[GroupKey, tuple[Floats, dict[ScopeSubset, float]]] = field(default_factory=dict)
 
     def under(self, search: Search, shock: DayShock) -> Weighted:
         """The lattice of the group of a search under a day shock."""
@@ -146,10 +146,10 @@ class Memory:
 
     def total(self, group: Group, y: Floats, slices: Sequence[ScopeSubset]) -> Floats:
         """The sum of outcomes `y` (T) over the trades of each slice; those of the last y stay."""
-        name = zlib.crc32(y.tobytes())
-        if group.key not in self.totals or self.totals[group.key][0] != name:
-            self.totals[group.key] = name, {}
-        known = self.totals[group.key][1]
+        last, known = self.totals.get(group.key, (None, {}))
+        if last is None or not np.array_equal(last, y):
+            known = {}
+            self.totals[group.key] = y, known
         for s in slices:
             if s not in known:
                 known[s] = float(y[self.members_of(group, s).mask].sum())
