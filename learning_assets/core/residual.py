@@ -12,8 +12,8 @@ Miller 2002, ch. 3; ridge penalty by generalised cross-validation: Golub, Heath 
 
 from __future__ import annotations
 
+import hashlib
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -467,7 +467,7 @@ def _sums_of_y(search: Search, weighted: Weighted) -> Floats:
     if np.ptp(taken_out) < _EQUAL:
         out: Floats = table.n * (table.mean - taken_out.mean())
         return out
-    name = zlib.crc32(search.y.tobytes())
+    name = hashlib.blake2b(search.y.tobytes(), digest_size=16).digest()
     return search.memory.summed(weighted, name, lambda: search.y)
 
 
