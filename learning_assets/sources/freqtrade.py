@@ -20,7 +20,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -73,7 +73,10 @@ _FILE_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)")
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The trades of one strategy in one file, in the words of the backtest export."""
+    """The trades of one strategy in one file, in the words of the backtest export.
+
+    `applied` counts what cannot be read of what a bot applied.
+    """
 
     file: str
     strategy: str
@@ -81,6 +84,7 @@ class _Run:
     stoploss: float | None
     version: datetime | None
     rows: Sequence[Mapping[str, Any]]
+    applied: AppliedReader = field(default_factory=AppliedReader)
 
     @property
     def closed(self) -> list[Mapping[str, Any]]:
@@ -143,7 +147,7 @@ class FreqtradeSource(BatchSource):
         kept = _newest(found)
         n_copies = sum(len(run.closed) for run in runs) - len(kept)
         notes = [*_risk_notes(kept), *_copy_notes(n_copies, kept), *_open_notes(runs)]
-        notes += _applied_notes(runs)
+        notes += [note for run in runs for note in run.applied.notes()]
         return batch((item.row for item in kept), notes)
 
 
@@ -460,7 +464,7 @@ def _actions(
     key = _pattern(run, row, side)
     timeframe = row.get("timeframe") or run.timeframe
     leverage = optional_number(row.get("leverage"))
-    applied = _applied(row, AppliedReader())
+    applied = _applied(row, run.applied)
     return tuple(
         Action(
             f"{trade_id}/{action_name(category, n)}",
@@ -617,14 +621,6 @@ def _copy_notes(n_copies: int, kept: Sequence[_Found]) -> Iterator[str]:
             "side and opening time): several strategies took the same one, so they are not "
             "independent."
         )
-
-
-def _applied_notes(runs: Iterable[_Run]) -> Iterator[str]:
-    reader = AppliedReader()
-    for run in runs:
-        for row in run.closed:
-            _applied(row, reader)
-    yield from reader.notes()
 
 
 def _open_notes(runs: Iterable[_Run]) -> Iterator[str]:
