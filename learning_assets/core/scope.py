@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import TypeGuard
 
 Scope = Mapping[str, str]
 ScopeSubset = tuple[tuple[str, str], ...]
@@ -87,12 +88,22 @@ def _normalise_text(raw: str) -> str | None:
     return text or None
 
 
+_TEXT = frozenset({str})
+
+
+def is_text(raw: Mapping[str, object]) -> TypeGuard[Mapping[str, str]]:
+    """Whether all values are text and nothing else."""
+    return _TEXT.issuperset(map(type, raw.values()))
+
+
 def normalise_scope(raw: Mapping[str, object]) -> dict[str, str]:
     """`raw` with canonical values, absent ones left out, dimensions in alphabetical order.
 
     Raises:
         TypeError: for a value that is no scope value; the message names the dimension.
     """
+    if is_text(raw):
+        return {d: text for d in sorted(raw) if (text := _normalise_text(raw[d]))}
     scope: dict[str, str] = {}
     for dimension in sorted(raw):
         try:

@@ -21,7 +21,7 @@ from learning_assets.core.vetoes import why_vetoed
 from learning_assets.defs.options import in_words
 from learning_assets.pictures import Picture
 from learning_assets.store.books import BookSize
-from learning_assets.store.events import IngestResult
+from learning_assets.store.ingestion import IngestResult
 from learning_assets.store.tables import Table
 
 TOP_ROWS = 20

@@ -33,7 +33,7 @@ from learning_assets.core.records import (
     RegimeReading,
     RejectedRow,
 )
-from learning_assets.core.scope import normalise_scope
+from learning_assets.core.scope import is_text, normalise_scope
 from learning_assets.errors import UserError
 from learning_assets.sources.base import Changes, SourceSummary
 
@@ -68,7 +68,7 @@ class RowError(Exception):
 
 def is_absent(raw: object) -> bool:
     """Whether a field holds nothing: None, NaN, NaT, blank text, or the words for these."""
-    if holds_nothing(raw) or raw is pd.NA or raw is pd.NaT:
+    if raw is None or holds_nothing(raw) or raw is pd.NA or raw is pd.NaT:
         return True
     return isinstance(raw, np.floating) and math.isnan(raw)
 
@@ -166,9 +166,7 @@ def category(raw: object, module: str) -> str:
 def scope(raw: Mapping[str, object]) -> dict[str, str]:
     """The normalised scope; RowError BAD_SCOPE for a value that is no text, number or boolean."""
     try:
-        found = normalise_scope(
-            {name: v if type(v) is str else _plain(v) for name, v in raw.items()}
-        )
+        found = normalise_scope(raw if is_text(raw) else {n: _plain(v) for n, v in raw.items()})
     except TypeError as error:
         raise RowError(Reason.BAD_SCOPE, str(error)) from None
     if not _is_storable("".join((*found, *found.values()))):

@@ -7,7 +7,6 @@ Reads only, in one read-only transaction per call; what the fields of a row mean
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +15,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import Connection, Cursor, sql
+from psycopg import Connection, sql
 from psycopg.rows import tuple_row
 from pydantic_core import from_json, to_json
 
@@ -48,7 +47,8 @@ SYNONYMS: Mapping[str, str] = {
 }
 """Other names of scope dimensions; where both are given, the proper one counts."""
 
-_BATCH_ROWS = 5000
+_ROWS_AT_ONCE = 200
+_TABLE_KINDS = ("r", "p", "m")
 _CONNECT_TIMEOUT_SECONDS = 10
 _EXCERPT_CHARACTERS = 2000
 _MOST_LEVELS = 64
@@ -65,30 +65,39 @@ _SAFE_TIMESTAMP = (
     r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?)?$"
 )
 
-# The day alone orders the trades: taken in so, the days of the events lie side by side.
-_READ = sql.SQL("""
+# The day alone orders the trades: taken in so, the days of the events lie side by side. Sorted is
+# where the rows are, and then they are looked up: to sort them whole would take ten times the room.
+# OFFSET 0 keeps the planner from joining them in another way.
+_OPEN = sql.SQL("""
+DECLARE strands NO SCROLL CURSOR FOR
 WITH closings AS (
-  SELECT id, {key} AS key, {version} AS version, {closed_at} AS closed_at
+  SELECT id, tableoid, ctid, {key} AS key, {version} AS version, {closed_at} AS closed_at
   FROM {table} AS s WHERE kind = 'position_closed'
 ), newest AS (
   SELECT DISTINCT ON (key COLLATE "C", CASE WHEN key IS NULL THEN id END COLLATE "C")
-    key, id, CASE WHEN closed_at ~ {safe} THEN left(closed_at, 10)::date END AS day
+    key, id, tableoid, ctid,
+    CASE WHEN closed_at ~ {safe} THEN left(closed_at, 10)::date END AS day
   FROM closings
   ORDER BY key COLLATE "C", CASE WHEN key IS NULL THEN id END COLLATE "C",
     version DESC NULLS LAST, id COLLATE "C" DESC
 ), chosen AS MATERIALIZED (
-  SELECT key, id, day FROM newest WHERE day IS NULL OR day BETWEEN {first}::date AND {last}::date
+  SELECT * FROM newest WHERE day IS NULL OR day BETWEEN {first}::date AND {last}::date
 ), found AS (
-  SELECT chosen.day, chosen.key, s.id, kind, {version} AS version, content, regime_context
-  FROM chosen JOIN {table} AS s ON chosen.key = {key}
-  WHERE s.kind IN ('pm_action', 'decision_lowcap') OR s.id = chosen.id
+  SELECT day, key, id, tableoid, ctid FROM chosen
   UNION ALL
-  SELECT chosen.day, chosen.key, s.id, kind, {version}, content, regime_context
-  FROM chosen JOIN {table} AS s ON s.id = chosen.id WHERE chosen.key IS NULL
+  SELECT chosen.day, chosen.key, s.id, s.tableoid, s.ctid
+  FROM chosen JOIN {table} AS s ON chosen.key = {key}
+  WHERE s.kind IN ('pm_action', 'decision_lowcap')
 )
-SELECT key, id, kind, version, content::text, regime_context::text FROM found
-ORDER BY day, key COLLATE "C", id COLLATE "C"
+SELECT found.key, found.id, row.*
+FROM (SELECT * FROM found ORDER BY day, key COLLATE "C", id COLLATE "C") AS found
+CROSS JOIN LATERAL (
+  SELECT kind, {version}, content::text, regime_context::text FROM {table} AS s
+  WHERE s.ctid = found.ctid AND s.tableoid = found.tableoid OFFSET 0
+) AS row
+ORDER BY day, key COLLATE "C", found.id COLLATE "C"
 """)
+_NEXT = sql.SQL("FETCH FORWARD {} FROM strands")
 
 # Without statistics of the expressions the planner expects one trade, or sorts all rows twice.
 _PLANNED = """
@@ -281,6 +290,13 @@ class StrandsSource:
                 f" {', '.join(found)}: point LEARNING_STRANDS_URL at"
                 " the table of the trading system"
             )
+        query = "SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)"
+        [(kind,)] = conn.cursor(row_factory=tuple_row).execute(query, [name]).fetchall()
+        if kind not in _TABLE_KINDS:
+            raise UserError(
+                f"{self.location} is a view or a foreign table, whose rows have no place of their"
+                " own: name the database and schema of the table behind it in LEARNING_STRANDS_URL"
+            )
         query = "SELECT has_table_privilege(to_regclass(%s), 'SELECT')"
         if not conn.cursor(row_factory=tuple_row).execute(query, [name]).fetchall()[0][0]:
             raise UserError(self._not_permitted())
@@ -294,16 +310,15 @@ class StrandsSource:
     def _read(self, reader: _Reader) -> Iterator[ClosedTrade | RejectedRow]:
         with self._asking() as conn:
             self._check(conn)
-            with conn.cursor(name="learning_strands", row_factory=tuple_row) as cursor:
-                conn.execute(_PLANNED)
-                cursor.execute(self._query(reader.first, reader.last))
-                rows = map(_row, _ahead(cursor))
-                for _, strands in groupby(rows, key=lambda row: row.trade):
-                    yield from reader.trade(list(strands))
+            conn.execute(_PLANNED)
+            conn.execute(self._query(reader.first, reader.last))
+            rows = map(_row, _ahead(conn))
+            for _, strands in groupby(rows, key=lambda row: row.trade):
+                yield from reader.trade(list(strands))
 
     def _query(self, first: date, last: date) -> sql.Composed:
         day = timedelta(days=1)
-        return _READ.format(
+        return _OPEN.format(
             table=self._table,
             key=_KEY,
             version=_VERSION,
@@ -351,14 +366,17 @@ def _row(found: tuple[Any, ...]) -> _Row:
     return _Row(key, row_id, kind, version, _loaded(content), _regime_of(regime_context))
 
 
-def _ahead(cursor: Cursor[Any]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a cursor; the server makes the next ones while these are worked on."""
-    with ThreadPoolExecutor(1) as one:
-        rows = cursor.fetchmany(_BATCH_ROWS)
-        while rows:
-            following = one.submit(cursor.fetchmany, _BATCH_ROWS)
+def _ahead(conn: Connection[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows of the cursor; the server finds the next few while these are worked on.
+
+    In one thread: two would take turns at the interpreter, which costs more than it brings.
+    """
+    fetch = _NEXT.format(sql.Literal(_ROWS_AT_ONCE))
+    with conn.pipeline():
+        coming = conn.cursor(row_factory=tuple_row).execute(fetch)
+        while rows := coming.fetchall():
+            coming = conn.cursor(row_factory=tuple_row).execute(fetch)
             yield from rows
-            rows = following.result()
 
 
 _NOTHING_SEEN = "1:1:"
@@ -389,8 +407,7 @@ def _columns(conn: Connection[Any], name: str) -> list[str]:
 # ---- the strands of one trade → a trade or rejected rows --------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Closing:
+class _Closing(NamedTuple):
     """What a closing row says of its trade, besides the actions."""
 
     trade_id: str
@@ -467,7 +484,7 @@ class _Reader:
     ) -> tuple[list[Action], list[tuple[_Row, RowError]]]:
         """The usable actions, by id, and the others with what is wrong with them."""
         own = [row for row in rows if row.kind != CLOSED]
-        if not any(row.kind == PM_ACTION for row in own):
+        if PM_ACTION not in [row.kind for row in own]:
             own += _embedded(closing.trade_id, content, {row.row_id for row in own})
         actions: dict[str, Action] = {}
         bad: list[tuple[_Row, RowError]] = []
@@ -533,10 +550,15 @@ def _own_scope(raw: object, name: str) -> tuple[dict[str, str], frozenset[str]]:
     for synonym, dimension in SYNONYMS.items():
         if synonym in scope:
             scope.setdefault(dimension, scope.pop(synonym))
-    leaking = frozenset(filter(is_known_after_entry, scope))
+    leaking = _known_after_entry(tuple(scope))
     if leaking:
         scope = {d: v for d, v in scope.items() if d not in leaking}
     return scope, leaking
+
+
+@lru_cache(4096)
+def _known_after_entry(dims: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(filter(is_known_after_entry, dims))
 
 
 def _closed_trade(

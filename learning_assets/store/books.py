@@ -40,7 +40,8 @@ def recorded_revision(settings: Settings) -> str | None:
 def size(conn: Conn) -> BookSize:
     """How much the book holds."""
     row = conn.execute(
-        "SELECT count(DISTINCT trade_id), count(*), max(closed_at) FROM pattern_trade_events"
+        "SELECT coalesce(sum(n_trades), 0), coalesce(sum(n_events), 0), "
+        "(SELECT max(closed_at) FROM pattern_trade_events) FROM event_days"
     ).fetchone()
     assert row is not None
     return BookSize(*row)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pydantic_core
-from psycopg import Connection, sql
+from psycopg import Connection, Copy, sql
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
@@ -95,9 +96,29 @@ def copy_rows(
     conn: Connection[Any], table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
     """Write `rows` into `table` by COPY. Text is cleaned; jsonb columns take text."""
+    with copying(conn, table, columns) as copy:
+        for row in rows:
+            copy.write_row([clean_text(cell) if isinstance(cell, str) else cell for cell in row])
+
+
+@contextmanager
+def copying(conn: Connection[Any], table: str, columns: Sequence[str]) -> Iterator[Copy]:
+    """A COPY into these columns of `table`, of rows or of lines made of `copy_cell`."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row([clean_text(cell) if isinstance(cell, str) else cell for cell in row])
+        yield copy
+
+
+_IN_COPY = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def copy_cell(value: object) -> str:
+    """`value` (text, a number, a time or None) as a cell of the text that COPY takes."""
+    if value is None:
+        return "\\N"
+    text = clean_text(str(value))
+    if "\\" in text or "\t" in text or "\n" in text or "\r" in text:
+        return text.translate(_IN_COPY)
+    return text

@@ -17,6 +17,7 @@ DAYS = "0005"
 PINS = "0007"
 VETOES = "0008"
 APPLIED = "0009"
+MEANS = "0011"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ EVENT_DAYS = Table(
         Column(
             "digest", "text", "digest of the content of these trades, in any order", revision=DAYS
         ),
+        Column("mean_rr", "double precision", "their mean outcome, in R", revision=MEANS),
     ),
     ("day",),
     revision=DAYS,

@@ -42,6 +42,7 @@ from learning_assets.store import (
     events,
     factors,
     half_lives,
+    ingestion,
     lessons,
     overrides,
     regime_weights,
@@ -510,7 +511,7 @@ def test_a_tick_without_news_mines_nothing_and_says_so(
     ).fetchall()
     action = Action("a", "dm", "dm.lowcap.S1.allocate", "allocation", {"chain": "base"})
     trade = ClosedTrade(changed[0], -0.5, changed[1], (action,))
-    events.ingest(conn, "strands", changed[1].date(), changed[1].date(), [trade])
+    ingestion.ingest(conn, "strands", changed[1].date(), changed[1].date(), [trade])
     with pytest.raises(AssertionError, match="mined"):
         learning_lessons(context, LessonsConfig(), resource)
 

@@ -24,7 +24,7 @@ from learning_assets.defs.opening import DEMO
 from learning_assets.defs.options import AsOfConfig, EventsConfig, LessonsConfig, OverridesConfig
 from learning_assets.defs.resources import BookResource
 from learning_assets.sources.demo import MarketSettings, simulate, write_strands
-from learning_assets.store import events, overrides
+from learning_assets.store import ingestion, overrides
 from learning_assets.store.connection import Conn
 from learning_assets.store.effectiveness import results
 from learning_assets.store.settings import Settings
@@ -109,7 +109,7 @@ def test_weeks_whose_past_changed_are_learned_again(conn: Conn, filled: PastBook
     sets = dict(conn.execute("SELECT ts, set_id FROM override_effectiveness").fetchall())
     [(source,)] = conn.execute("SELECT DISTINCT source FROM pattern_trade_events").fetchall()
     gone = (WEEKS[2] + WEEK / 7).date()
-    assert events.ingest(conn, source, gone, gone, [], complete=True).removed > 0
+    assert ingestion.ingest(conn, source, gone, gone, [], complete=True).removed > 0
     assert _judged(filled) == (2, 3)
     again = dict(conn.execute("SELECT ts, set_id FROM override_effectiveness").fetchall())
     assert [week for week in WEEKS if again[week] != sets[week]] == WEEKS[3:]

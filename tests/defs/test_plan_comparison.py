@@ -27,7 +27,7 @@ from learning_assets.defs.plan_comparison import (
     ticks_of,
 )
 from learning_assets.defs.plans import PLANS
-from learning_assets.store import events
+from learning_assets.store import ingestion
 from learning_assets.store.connection import Conn
 from learning_assets.store.housekeeping import history
 from learning_assets.store.run_times import RunTimes, run_times
@@ -196,7 +196,7 @@ def test_a_comparison_on_a_book(learning: Learning, conn: Conn, book: Settings) 
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     closed = [today - timedelta(days=2) + k * HOUR for k in (1, 2, 3)]
     trades = [trade(str(k), moment) for k, moment in enumerate(closed)]
-    events.ingest(conn, "x", closed[0].date(), closed[-1].date(), trades)
+    ingestion.ingest(conn, "x", closed[0].date(), closed[-1].date(), trades)
     remember_source(conn, BookSource("csv", "trades.csv"))
     code, out, _ = learning("plan", "--compare", "--weeks", "1", "--book", book.book, "--json")
     assert code == 0

@@ -36,7 +36,7 @@ from learning_assets.defs.sensors import Cursor
 from learning_assets.defs.watch import Watch, is_live_book, look
 from learning_assets.sources.demo import MarketSettings, append_strands, simulate, write_strands
 from learning_assets.store.connection import Conn
-from learning_assets.store.events import ingest
+from learning_assets.store.ingestion import ingest
 from learning_assets.store.settings import Settings
 from learning_assets.store.sources import BookSource, remember_source
 

@@ -640,6 +640,17 @@ def test_missing_columns_are_named_beside_those_there_are(
 
 
 @pytest.mark.parametrize("call", CALLS)
+def test_a_view_is_one_sentence(strands: Strands, call: Callable[[StrandsSource], object]) -> None:
+    table = sql.Identifier(strands.schema, "ad_strands")
+    other = sql.Identifier("behind")
+    strands.conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(table, other))
+    behind = sql.Identifier(strands.schema, "behind")
+    strands.conn.execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(table, behind))
+    with pytest.raises(UserError, match="is a view or a foreign table"):
+        call(strands.source)
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("may_enter", [False, True])
 def test_no_permission_is_one_sentence(
     strands: Strands, call: Callable[[StrandsSource], object], may_enter: bool
@@ -781,6 +792,36 @@ def test_a_closing_without_a_trade_or_time_is_no_error(strands: Strands) -> None
     strands.add("n", "position_closed", None, closes("2026-03-04"))
     strands.add("t", "position_closed", new_id(), closing({"exit_timestamp": "soon"}))
     assert strands.source.changes(None).days == [date(2026, 3, 4)]
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_more_rows_than_are_read_at_once(strands: Strands, partitioned: bool) -> None:
+    table = sql.Identifier(strands.schema, "ad_strands")
+    if partitioned:
+        whole, kind = sql.Identifier(strands.schema, "whole"), sql.SQL("PARTITION BY LIST (kind)")
+        strands.conn.execute(sql.SQL("ALTER TABLE {} RENAME TO whole").format(table))
+        like = sql.SQL("CREATE TABLE {} (LIKE {}) {}").format(table, whole, kind)
+        strands.conn.execute(like)
+        for name, rest in (("closings", "FOR VALUES IN ('position_closed')"), ("rest", "DEFAULT")):
+            part = sql.Identifier(strands.schema, name)
+            create = sql.SQL("CREATE TABLE {} PARTITION OF {} ").format(part, table)
+            strands.conn.execute(create + sql.SQL(rest))
+    for n in range(150):
+        trade, day = new_id(), date(2026, 3, 1) + timedelta(days=n % 7)
+        strands.add(f"c{n}", "position_closed", trade, closes(day.isoformat()))
+        for k in range(3):
+            strands.add(f"a{n}-{k}", "pm_action", trade, action(n=n))
+    found = strands.read()
+    assert [len(trade.actions) for trade in found] == [3] * 150
+    assert {a.action_id for t in found for a in t.actions} == {
+        f"a{n}-{k}" for n in range(150) for k in range(3)
+    }
+    for trade in found:
+        assert len({a.scope["n"] for a in trade.actions}) == 1
+    days = [trade.closed_at.date() for trade in found]
+    assert days == sorted(days)
+    second = date(2026, 3, 2)
+    assert {t.closed_at.date() for t in strands.read(second, second)} == {second}
 
 
 def test_a_snapshot_of_another_server_counts_for_nothing(strands: Strands) -> None:

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from learning_assets.core.records import Action, ClosedTrade, DayOutcome, Reason, RejectedRow
-from learning_assets.store import events
+from learning_assets.store import events, ingestion
 from learning_assets.store.connection import Conn, connect
+from learning_assets.store.event_lines import trade_lines
 from learning_assets.store.settings import Settings
 from learning_assets.store.tables import TABLES
 
@@ -49,8 +50,12 @@ def _rejected(trade_id: str | None = "t1", row_id: str = "r1", day: int | None =
     return RejectedRow(row_id, Reason.BAD_RR, "rr is abc", {"rr": "abc"}, trade_id, closed_at)
 
 
-def _ingest(conn: Conn, *rows: Row, complete: bool = False) -> events.IngestResult:
-    return events.ingest(conn, "strands", FIRST, LAST, rows, complete=complete)
+def _digest(trade: ClosedTrade) -> str:
+    return trade_lines(trade, "strands").digest
+
+
+def _ingest(conn: Conn, *rows: Row, complete: bool = False) -> ingestion.IngestResult:
+    return ingestion.ingest(conn, "strands", FIRST, LAST, rows, complete=complete)
 
 
 def test_the_outcome_of_a_day_counts_each_trade_once(conn: Conn) -> None:
@@ -87,7 +92,7 @@ def _outcomes(conn: Conn) -> dict[str, float]:
 
 def test_a_trade_becomes_one_event_per_action(conn: Conn) -> None:
     result = _ingest(conn, replace(_trade(), pnl_usd=12.5, payback_hours=math.nan), _trade("t2"))
-    assert result == events.IngestResult(2, 4, 0, 0, 0, 0, {})
+    assert result == ingestion.IngestResult(2, 4, 0, 0, 0, 0, {})
     frame = events_frame(conn, LATER)
     assert list(frame["event_id"]) == ["t1:a0", "t1:a1", "t2:a0", "t2:a1"]
     row = frame.iloc[0]
@@ -125,7 +130,7 @@ def test_ingesting_again_changes_nothing(conn: Conn) -> None:
     assert [conn.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables] == (
         before
     )
-    assert again == events.IngestResult(2, 4, 2, 0, 0, 0, {Reason.BAD_RR: 2})
+    assert again == ingestion.IngestResult(2, 4, 2, 0, 0, 0, {Reason.BAD_RR: 2})
 
 
 def test_a_correction_replaces_all_events_of_the_trade(conn: Conn) -> None:
@@ -203,10 +208,10 @@ def test_a_trade_whose_closing_day_moved_is_on_the_new_day_only(conn: Conn) -> N
     one, two = FIRST, FIRST + timedelta(days=1)
     for windows in ([one, two], [two, one]):
         events.reset(conn)
-        events.ingest(conn, "strands", one, one, [_trade(version=1)], complete=True)
+        ingestion.ingest(conn, "strands", one, one, [_trade(version=1)], complete=True)
         for day in windows:
             rows = [_trade(version=2, day=1)] if day == two else []
-            events.ingest(conn, "strands", day, day, rows, complete=True)
+            ingestion.ingest(conn, "strands", day, day, rows, complete=True)
         assert events.days(conn) == [two]
         assert len(events_frame(conn, LATER)) == 2
 
@@ -214,9 +219,9 @@ def test_a_trade_whose_closing_day_moved_is_on_the_new_day_only(conn: Conn) -> N
 def test_what_a_live_source_no_longer_yields_goes(conn: Conn) -> None:
     outside = FIRST + timedelta(days=5)
     _ingest(conn, _trade("gone"), _trade("kept"), _rejected(None, "r1"), _rejected(None, "r2"))
-    events.ingest(conn, "file.csv", FIRST, LAST, [_trade("other"), _rejected("x", "r3")])
-    events.ingest(conn, "strands", outside, outside, [_trade("outside", day=5)])
-    result = events.ingest(
+    ingestion.ingest(conn, "file.csv", FIRST, LAST, [_trade("other"), _rejected("x", "r3")])
+    ingestion.ingest(conn, "strands", outside, outside, [_trade("outside", day=5)])
+    result = ingestion.ingest(
         conn, "strands", FIRST, FIRST, [_trade("kept"), _rejected(None, "r2")], complete=True
     )
     assert result.removed == 1
@@ -225,8 +230,8 @@ def test_what_a_live_source_no_longer_yields_goes(conn: Conn) -> None:
 
 
 def test_files_add_up(conn: Conn) -> None:
-    events.ingest(conn, "a.json", FIRST, LAST, [_trade("t1"), _trade("both")])
-    result = events.ingest(conn, "b.json", FIRST, LAST, [_trade("t2"), _trade("both")])
+    ingestion.ingest(conn, "a.json", FIRST, LAST, [_trade("t1"), _trade("both")])
+    result = ingestion.ingest(conn, "b.json", FIRST, LAST, [_trade("t2"), _trade("both")])
     assert (result.trades, result.unchanged, result.removed) == (2, 1, 0)
     assert set(_outcomes(conn)) == {"t1", "t2", "both"}
 
@@ -246,7 +251,7 @@ def test_a_source_that_breaks_off_leaves_nothing(conn: Conn) -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        events.ingest(conn, "strands", FIRST, LAST, broken())
+        ingestion.ingest(conn, "strands", FIRST, LAST, broken())
     assert _stored(conn) == ([], [])
     assert _ingest(conn, _trade()).trades == 1
 
@@ -259,11 +264,25 @@ def test_several_ingestions_can_be_one_transaction(conn: Conn) -> None:
     assert _stored(conn) == ([], [])
 
 
-def test_more_rows_than_a_batch(conn: Conn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "BATCH_ROWS", 3)
-    result = _ingest(conn, *(_trade(f"t{i % 7}", rr=float(i)) for i in range(20)))
-    assert result.trades == 7
-    assert _outcomes(conn) == {f"t{i % 7}": float(i) for i in range(20)}
+def test_a_source_that_breaks_off_while_a_batch_is_written_leaves_nothing(
+    conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingestion, "BATCH_ROWS", 30)
+
+    def broken() -> Iterable[Row]:
+        yield from (_trade(f"t{i}") for i in range(35))
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        ingestion.ingest(conn, "strands", FIRST, LAST, broken())
+    assert _stored(conn) == ([], [])
+    assert _ingest(conn, _trade()).trades == 1
+
+
+def test_looking_up_by_index_ends_with_the_batches(conn: Conn) -> None:
+    with conn.transaction(force_rollback=True):
+        _ingest(conn, _trade())
+        assert conn.execute("SHOW enable_seqscan").fetchone() == ("on",)
 
 
 def test_the_digest_is_of_content_before_as_of(conn: Conn) -> None:
@@ -294,13 +313,13 @@ def test_the_digest_is_of_content_before_as_of(conn: Conn) -> None:
 )
 def test_every_part_of_a_trade_is_in_its_digest(change: Mapping[str, object]) -> None:
     changed = replace(_trade(), **change)  # type: ignore[arg-type]
-    assert events.trade_digest(changed) != events.trade_digest(_trade())
+    assert _digest(changed) != _digest(_trade())
 
 
 def test_version_and_order_of_actions_are_not_in_the_digest() -> None:
     trade = _trade()
     other = replace(trade, version=NOON, actions=trade.actions[::-1])
-    assert events.trade_digest(other) == events.trade_digest(trade)
+    assert _digest(other) == _digest(trade)
 
 
 def test_days_are_utc(conn: Conn) -> None:
@@ -342,14 +361,14 @@ _rejects = st.builds(
 _rows = st.lists(st.one_of(_trades, _trades, _rejects), max_size=8)
 
 
-def _by_hand(rows: Iterable[Row]) -> tuple[dict[str, ClosedTrade], dict[str, RejectedRow]]:
+def _by_hand(rows: Iterable[Row]) -> tuple[dict[str, ClosedTrade], dict[str, Row]]:
     """One row after the other, in plain Python: the twin of the set-based statements."""
     trades: dict[str, ClosedTrade] = {}
-    rejected: dict[str, RejectedRow] = {}
+    rejected: dict[str, Row] = {}
     floors: dict[str, datetime | None] = {}
-    for row in map(events._usable, rows):
-        if isinstance(row, RejectedRow):
-            rejected[row.row_id] = row
+    for row in rows:
+        if isinstance(row, RejectedRow) or not row.actions:
+            rejected[row.row_id if isinstance(row, RejectedRow) else row.trade_id] = row
             if row.trade_id is not None:
                 trades.pop(row.trade_id, None)
             continue
@@ -359,6 +378,14 @@ def _by_hand(rows: Iterable[Row]) -> tuple[dict[str, ClosedTrade], dict[str, Rej
         trades[row.trade_id], floors[row.trade_id] = row, row.version
         rejected = {key: r for key, r in rejected.items() if r.trade_id != row.trade_id}
     return trades, rejected
+
+
+def _named(rows: Iterable[Row]) -> list[Row]:
+    """The rows, each name of one trade only, as in every source."""
+    return [
+        replace(row, row_id=f"{row.row_id}/{row.trade_id}") if isinstance(row, RejectedRow) else row
+        for row in rows
+    ]
 
 
 def _seen(conn: Conn) -> tuple[dict[str, tuple[float, datetime, int]], dict[str, str | None]]:
@@ -378,11 +405,7 @@ def _cut(rows: Sequence[Row], cuts: Iterable[int]) -> list[Sequence[Row]]:
 def test_however_cut_into_batches_it_ends_as_row_by_row(
     conn: Conn, rows: list[Row], cuts: list[int]
 ) -> None:
-    # A row's name belongs to one trade, as in every source.
-    rows = [
-        replace(row, row_id=f"{row.row_id}/{row.trade_id}") if isinstance(row, RejectedRow) else row
-        for row in rows
-    ]
+    rows = _named(rows)
     events.reset(conn)
     for batch in _cut(rows, cuts):
         _ingest(conn, *batch)
@@ -391,6 +414,24 @@ def test_however_cut_into_batches_it_ends_as_row_by_row(
         {key: (t.rr, t.closed_at, len(t.actions)) for key, t in trades.items()},
         {key: row.trade_id for key, row in rejected.items()},
     )
+
+
+@_few
+@given(before=_rows, rows=_rows, size=st.integers(1, 4), complete=st.booleans())
+def test_the_size_of_a_batch_changes_nothing(
+    conn: Conn, before: list[Row], rows: list[Row], size: int, complete: bool
+) -> None:
+    found = []
+    for n in (1_000, size):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ingestion, "BATCH_ROWS", n)
+            patch.setattr(ingestion, "ROWS_PER_PAUSE", 1)
+            events.reset(conn)
+            _ingest(conn, *_named(before))
+            result = _ingest(conn, *_named(rows), complete=complete)
+        days = conn.execute("SELECT * FROM event_days ORDER BY day").fetchall()
+        found.append((result, _stored(conn), days))
+    assert found[0] == found[1]
 
 
 def _history(pieces: Sequence[tuple[str, float, int, int]]) -> list[ClosedTrade]:
@@ -457,7 +498,7 @@ def _read_day_by_day(conn: Conn, rows: Sequence[Row]) -> None:
     for offset in (2, 0, 1):
         day = FIRST + timedelta(days=offset)
         of_day = [row for row in rows if row.closed_at is None or row.closed_at.date() == day]
-        events.ingest(conn, "strands", day, day, of_day, complete=True)
+        ingestion.ingest(conn, "strands", day, day, of_day, complete=True)
 
 
 def test_two_ingestions_at_once_wait_for_each_other(book: Settings) -> None:
@@ -471,13 +512,12 @@ def test_two_ingestions_at_once_wait_for_each_other(book: Settings) -> None:
         assert set(_outcomes(one)) == {"t1", "t2"}
 
 
-@pytest.mark.parametrize("statement", ["_FIND_GONE", "_FORGET_REJECTED_GONE"])
+@pytest.mark.parametrize("statement", ["_DELETE_GONE", "_FORGET_REJECTED_GONE"])
 def test_what_is_gone_is_found_without_comparing_each_with_each(conn: Conn, statement: str) -> None:
     window = {"source": "x", "first": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime.now(UTC)}
     with conn.transaction():
-        for before in (events._STAGE, events._DECIDE):
-            conn.execute(before)
-        plan = conn.execute(f"EXPLAIN {getattr(events, statement)}", window).fetchall()
+        conn.execute(ingestion._SEEN)
+        plan = conn.execute(f"EXPLAIN {getattr(ingestion, statement)}", window).fetchall()
     # A list that is compared row by row is a sub-plan; a join is none.
     assert "Anti Join" in str(plan)
     assert "SubPlan" not in str(plan)

@@ -20,9 +20,10 @@ from learning_assets.core.records import (
     Status,
 )
 from learning_assets.core.walkforward import ModuleResult, Replay, WeekResult
-from learning_assets.store import events
+from learning_assets.store import events, ingestion
 from learning_assets.store.connection import Conn, connect
 from learning_assets.store.effectiveness import replace_results, save_replays
+from learning_assets.store.event_lines import trade_lines
 from learning_assets.store.feedback import applied_actions, newest, save
 from learning_assets.store.migrations import migrate
 from learning_assets.store.settings import settings
@@ -44,8 +45,12 @@ def trade(trade_id: str = "t", *answers: Applied | None, day: int = 0) -> Closed
     return ClosedTrade(trade_id, 1.5, NOON + timedelta(days=day), tuple(actions))
 
 
-def ingest(conn: Conn, *trades: ClosedTrade) -> events.IngestResult:
-    return events.ingest(conn, "strands", DAY, DAY + timedelta(days=9), trades)
+def _digest(trade: ClosedTrade) -> str:
+    return trade_lines(trade, "strands").digest
+
+
+def ingest(conn: Conn, *trades: ClosedTrade) -> ingestion.IngestResult:
+    return ingestion.ingest(conn, "strands", DAY, DAY + timedelta(days=9), trades)
 
 
 def test_what_was_applied_comes_back_as_it_was(conn: Conn) -> None:
@@ -71,7 +76,7 @@ def test_text_that_postgresql_cannot_hold_is_cleaned(conn: Conn) -> None:
 
 def test_the_digest_is_as_ever_where_nobody_says_what_was_applied() -> None:
     """A book that was filled before there was such a thing is not taken in again."""
-    assert events.trade_digest(trade()) == "9bf5822838a25668c7f3baf4943b8770"
+    assert _digest(trade()) == "9bf5822838a25668c7f3baf4943b8770"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +114,7 @@ def test_the_columns_come_to_a_book_that_has_trades(
             "INSERT INTO pattern_trade_events (event_id, trade_id, source, module, pattern_key, "
             "action_category, scope, rr, closed_at, trade_digest) VALUES ('t:a0', 't', 'strands', "
             "'pm', 'pm.one.S1.flag', 'entry', '{\"chain\": \"base\"}', 1.5, %s, %s)",
-            [NOON, events.trade_digest(trade())],
+            [NOON, _digest(trade())],
         )
         migrate(chosen)
         assert ingest(conn, trade()).unchanged == 1

@@ -14,7 +14,7 @@ from learning_assets.defs.options import EventsConfig
 from learning_assets.defs.partitions import DAYS
 from learning_assets.defs.resources import BookResource, clear_failures
 from learning_assets.sources.parse import START, RowError, check_closed_at, rejected
-from learning_assets.store import books, events
+from learning_assets.store import books, events, ingestion
 from learning_assets.store.tables import PATTERN_TRADE_EVENTS
 
 Row = ClosedTrade | RejectedRow
@@ -44,7 +44,7 @@ def pattern_trade_events(
         remembered = book.source(conn)
         window = _window(first, last, now, everything=config.whole_source)
         rows = without_future(open_source(book.settings, remembered).read(*window), now)
-        result = events.ingest(conn, source_name(remembered), first, last, rows, complete=True)
+        result = ingestion.ingest(conn, source_name(remembered), first, last, rows, complete=True)
         size, by_reason = books.size(conn), events.rejected_counts(conn)
         outcomes = events.day_outcomes(conn, pictures.MOST_DAYS)
     drawn = pictured(pictures.events(outcomes, sum(by_reason.values())))

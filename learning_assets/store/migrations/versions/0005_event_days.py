@@ -1,8 +1,7 @@
-"""The table of closing days, filled from the events that there are."""
+"""The table of closing days; 0011 fills it."""
 
 from alembic import op
 
-from learning_assets.store.events import FILL_DAYS
 from learning_assets.store.tables import statements
 
 revision = "0005"
@@ -10,6 +9,6 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Make the table and fill it."""
-    for statement in (*statements(revision), FILL_DAYS):
+    """Make the table."""
+    for statement in statements(revision):
         op.get_bind().exec_driver_sql(statement)
