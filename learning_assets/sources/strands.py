@@ -92,7 +92,8 @@ WITH closings AS (
 SELECT found.key, found.id, row.*
 FROM (SELECT * FROM found ORDER BY day, key COLLATE "C", id COLLATE "C") AS found
 CROSS JOIN LATERAL (
-  SELECT kind, {version}, content::text, regime_context::text FROM {table} AS s
+  SELECT kind, {version}, content::text,
+    CASE WHEN kind <> 'position_closed' THEN regime_context::text END FROM {table} AS s
   WHERE s.ctid = found.ctid AND s.tableoid = found.tableoid OFFSET 0
 ) AS row
 ORDER BY day, key COLLATE "C", found.id COLLATE "C"
@@ -150,7 +151,8 @@ Connect = Callable[[], AbstractContextManager[Connection[Any]]]
 class _Row(NamedTuple):
     """A strand, its JSON loaded; `key` is its trade id, None where it has none.
 
-    `regime` are the states of its regime context, not to be changed: rows share them.
+    `regime` are the states of its regime context, not to be changed: rows share them. That of a
+    closing is not read: it was unknown when the actions fired.
     """
 
     key: str | None
@@ -500,7 +502,6 @@ class _Reader:
         said = [content.get(name) for name in _SAID_OF_ACTIONS]
         fired = _fired(row.kind == DECISION, to_json(said, inf_nan_mode="constants"))
         self.left_out |= fired.left_out
-        # The closing row's regime is not filled in: it was unknown when the action fired.
         scope = {**row.regime, **context, **fired.scope}
         applied = self.applied.read(content.get(APPLIED), row.row_id)
         return Action(row.row_id, fired.module, fired.pattern_key, fired.category, scope, applied)

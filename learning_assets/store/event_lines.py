@@ -1,4 +1,4 @@
-"""How a closed trade is written: the digest of its content, and its events as COPY takes them.
+"""How a closed trade is written: its events as COPY takes them, and the digest of its content.
 
 This is the innermost loop of taking in: most scopes of a source have the same dimensions in the
 same order, so how these are written is worked out once for all of them.
@@ -9,23 +9,16 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 from learning_assets.core.records import Action, Applied, ClosedTrade
-from learning_assets.store.rows import copy_cell, to_jsonb, words_jsonb
+from learning_assets.store.rows import clean_text, copy_cell, to_jsonb, words_jsonb
 
 EVENT_COLUMNS = (
-    "event_id",
     "trade_id",
-    "source",
-    "module",
-    "pattern_key",
-    "action_category",
-    "scope",
-    "applied_overrides",
     "rr",
     "closed_at",
     "opened_at",
@@ -33,20 +26,25 @@ EVENT_COLUMNS = (
     "payback_hours",
     "hold_hours",
     "version",
+    "source",
     "trade_digest",
+    "event_id",
+    "module",
+    "pattern_key",
+    "action_category",
+    "scope",
+    "applied_overrides",
 )
 """The columns of pattern_trade_events in the order of `TradeLines.events`."""
 
 _MOST_FORMS = 4096
 
-_Written = tuple[str, str]
-"""An action as part of its trade's digest, and as cells of its line."""
-
 
 class TradeLines(NamedTuple):
     """A trade as it is stored: `events` are lines of EVENT_COLUMNS, one per action.
 
-    Of two actions with one name the later one counts.
+    Of two actions with one name the later one counts. The digest is of the content: version and
+    source are not part of it, nor is the order of the actions or of the dimensions of a scope.
     """
 
     trade_id: str
@@ -60,78 +58,52 @@ class TradeLines(NamedTuple):
 
 def trade_lines(trade: ClosedTrade, source: str) -> TradeLines:
     """The trade as it is stored."""
-    written = list(map(_written, trade.actions))
-    closed_at, opened_at = _moment(trade.closed_at), _moment(trade.opened_at)
-    rr, pnl, payback = map(_number, (trade.rr, trade.pnl_usd, trade.payback_hours))
-    content = (
-        f'[{_word(trade.trade_id)},"{rr}","{pnl}","{payback}",'
-        f"{_optional_word(closed_at)},{_optional_word(opened_at)},["
-        f"{','.join([pairs for pairs, _ in _in_order(trade.actions, written)])}]]"
-    )
-    digest = hashlib.sha256(content.encode()).hexdigest()[:32]
     name = copy_cell(trade.trade_id)
-    head = f"{name}\t{copy_cell(source)}"
-    of_trade = (rr, closed_at, opened_at, pnl, payback, trade.hold_hours, _moment(trade.version))
-    tail = "\t".join(["\\N" if cell is None else str(cell) for cell in of_trade])
-    tail += f"\t{digest}\n"
-    events = {
-        action.action_id: f"{name}:{copy_cell(action.action_id)}\t{head}\t{cells}\t{tail}"
-        for action, (_, cells) in zip(trade.actions, written, strict=True)
-    }
+    actions = {action.action_id: _action_cells(action) for action in trade.actions}
+    content = _cells(
+        (
+            trade.trade_id,
+            trade.rr,
+            _utc(trade.closed_at),
+            _utc(trade.opened_at),
+            _known(trade.pnl_usd),
+            _known(trade.payback_hours),
+        )
+    )
+    whole = "\n".join([content, *sorted(actions.values())])
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:32]
+    head = f"{content}\t{_cells((trade.hold_hours, trade.version, source))}\t{digest}\t{name}:"
+    lines = "".join([f"{head}{cells}\n" for cells in actions.values()])
     return TradeLines(
-        trade.trade_id,
-        trade.version,
-        trade.closed_at,
-        trade.rr,
-        digest,
-        len(events),
-        "".join(events.values()),
+        trade.trade_id, trade.version, trade.closed_at, trade.rr, digest, len(actions), lines
     )
 
 
-def _in_order(actions: Sequence[Action], written: list[_Written]) -> Sequence[_Written]:
-    """The actions in an order that does not depend on theirs."""
-    names = [action.action_id for action in actions]
-    if all(map(operator.lt, names, names[1:])):
-        return written
-    order = sorted(range(len(actions)), key=lambda i: _NAMES(actions[i]))
-    return [written[i] for i in order]
+def _cells(values: tuple[object, ...]) -> str:
+    return "\t".join(map(copy_cell, values))
 
 
-_NAMES = operator.attrgetter("action_id", "module", "pattern_key", "action_category")
+def _utc(at: datetime | None) -> datetime | None:
+    return None if at is None else at.astimezone(UTC)
 
 
-def _moment(at: datetime | None) -> str | None:
-    return None if at is None else str(at if at.tzinfo is UTC else at.astimezone(UTC))
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
-def _optional_word(text: str | None) -> str:
-    return "null" if text is None else f'"{text}"'
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
-
-
-def _written(action: Action) -> _Written:
-    group, group_cells = _group(action.module, action.pattern_key, action.action_category)
-    pairs, scope = _scope(action.scope)
-    if "\\" in scope:
-        scope = copy_cell(scope)
-    head = f"[{_word(action.action_id)},{group},{pairs}"
-    if action.applied_overrides is None:  # as digests were before there was such a thing
-        return f"{head}]", f"{group_cells}\t{scope}\t\\N"
-    applied = _applied(action.applied_overrides)
-    return f"{head},{_word(applied)}]", f"{group_cells}\t{scope}\t{copy_cell(applied)}"
+def _action_cells(action: Action) -> str:
+    group = _group_cells(action.module, action.pattern_key, action.action_category)
+    applied = action.applied_overrides
+    said = "\\N" if applied is None else copy_cell(_applied_text(applied))
+    return f"{copy_cell(action.action_id)}\t{group}\t{_scope_cell(action.scope)}\t{said}"
 
 
 @lru_cache(_MOST_FORMS)
-def _group(module: str, pattern_key: str, category: str) -> tuple[str, str]:
-    names = (module, pattern_key, category)
-    return ",".join(map(_word, names)), "\t".join(map(copy_cell, names))
+def _group_cells(module: str, pattern_key: str, category: str) -> str:
+    return _cells((module, pattern_key, category))
 
 
-def _applied(applied: Applied) -> str:
+def _applied_text(applied: Applied) -> str:
     return to_jsonb(
         {
             "multiplier": applied.multiplier,
@@ -143,33 +115,32 @@ def _applied(applied: Applied) -> str:
     )
 
 
+def _scope_cell(scope: Mapping[str, str]) -> str:
+    """A scope as a JSON object, its dimensions in order."""
+    values_of, form = _form(tuple(scope))
+    values = values_of(scope)
+    if not _is_plain("".join(values)):
+        values = tuple(copy_cell(words_jsonb(value)[1:-1]) for value in values)
+    return form % values
+
+
 def _is_plain(text: str) -> bool:
-    """Whether JSON holds the text as it is."""
+    """Whether JSON and COPY hold the text as it is."""
     return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
 
 
-def _word(text: str) -> str:
-    """`words_jsonb` of one word."""
-    return f'"{text}"' if _is_plain(text) else words_jsonb(text)
-
-
-def _scope(scope: Mapping[str, str]) -> tuple[str, str]:
-    """A scope as JSON, dimensions in order: as a list of pairs, and as an object."""
-    values_of, pairs, whole = _form(tuple(scope))
-    values = values_of(scope)
-    if not _is_plain("".join(values)):
-        values = tuple(_word(value)[1:-1] for value in values)
-    return pairs % values, whole % values
+def _as_jsonb(dim: str) -> tuple[int, bytes]:
+    """The order in which PostgreSQL keeps the keys of an object: what comes in it is not sorted."""
+    name = clean_text(dim).encode()
+    return len(name), name
 
 
 @lru_cache(_MOST_FORMS)
-def _form(dims: tuple[str, ...]) -> tuple[Callable[..., tuple[str, ...]], str, str]:
+def _form(dims: tuple[str, ...]) -> tuple[Callable[..., tuple[str, ...]], str]:
     """What takes the values out of a scope of these dimensions, and the JSON to put them into."""
-    ordered = sorted(dims)
-    names = [_word(dim).replace("%", "%%") for dim in ordered]
-    pairs = ",".join(f'[{name},"%s"]' for name in names)
-    whole = ",".join(f'{name}:"%s"' for name in names)
-    return _values_of(ordered), f"[{pairs}]", f"{{{whole}}}"
+    ordered = sorted(dims, key=_as_jsonb)
+    names = [copy_cell(words_jsonb(dim)).replace("%", "%%") for dim in ordered]
+    return _values_of(ordered), "{" + ",".join(f'{name}:"%s"' for name in names) + "}"
 
 
 def _values_of(dims: list[str]) -> Callable[..., tuple[str, ...]]:

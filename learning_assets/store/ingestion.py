@@ -29,6 +29,7 @@ from learning_assets.store.tables import PATTERN_TRADE_EVENTS
 
 BATCH_ROWS = 2_000
 ROWS_PER_PAUSE = 10
+_LOOKED_UP_PER_MADE = 10  # trades that PostgreSQL looks up while one is made
 
 Row = ClosedTrade | RejectedRow
 _AnyRow = TypeVar("_AnyRow", ClosedTrade, RejectedRow)
@@ -216,7 +217,7 @@ def _midnight(day: date, days: int = 0) -> datetime:
 def _by_index(conn: Conn) -> Iterator[None]:
     conn.execute("SET LOCAL enable_seqscan = off")
     yield
-    conn.execute("SET LOCAL enable_seqscan = on")
+    conn.execute("SET LOCAL enable_seqscan TO DEFAULT")
 
 
 def _write_batches(taken: _Ingestion, rows: Iterable[Row]) -> None:
@@ -342,7 +343,8 @@ class _Ingestion:
 
     def write(self, batch: Sequence[TradeLines | RejectedRow]) -> Generator[None]:
         """Write what a batch of rows changes, with pauses while PostgreSQL is at work."""
-        trades = yield from self._known({row.trade_id for row in batch if row.trade_id is not None})
+        names = dict.fromkeys(row.trade_id for row in batch if row.trade_id is not None)
+        trades = yield from self._known(list(names))
         rejected = self._go_through(trades, batch)
         self._delete(_DELETE_EVENTS, (name for name, trade in trades.items() if trade.falls))
         new = [trade.winner for trade in trades.values() if trade.winner and trade.is_new]
@@ -376,11 +378,11 @@ class _Ingestion:
             self.conn.execute(_SEE_REJECTED, [names])
         return nameless
 
-    def _known(self, names: Iterable[str]) -> Generator[None, None, dict[str, _Trade]]:
+    def _known(self, names: list[str]) -> Generator[None, None, dict[str, _Trade]]:
         trades = {name: _Trade() for name in names}
         with self.conn.pipeline():
-            asked = self.conn.execute(_KNOWN, [list(trades)])
-            for _ in range(len(trades) // ROWS_PER_PAUSE // 10):
+            asked = self.conn.execute(_KNOWN, [names])
+            for _ in range(len(names) // ROWS_PER_PAUSE // _LOOKED_UP_PER_MADE):
                 yield
             found = asked.fetchall()
         for row in found:
