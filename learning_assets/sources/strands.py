@@ -6,8 +6,8 @@ Reads only, in one read-only transaction per call; what the fields of a row mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -314,9 +314,9 @@ class StrandsSource:
             self._check(conn)
             conn.execute(_PLANNED)
             conn.execute(self._query(reader.first, reader.last))
-            rows = map(_row, _ahead(conn))
-            for _, strands in groupby(rows, key=lambda row: row.trade):
-                yield from reader.trade(list(strands))
+            with closing(_ahead(conn)) as found:
+                for _, strands in groupby(map(_row, found), key=lambda row: row.trade):
+                    yield from reader.trade(list(strands))
 
     def _query(self, first: date, last: date) -> sql.Composed:
         day = timedelta(days=1)
@@ -368,7 +368,7 @@ def _row(found: tuple[Any, ...]) -> _Row:
     return _Row(key, row_id, kind, version, _loaded(content), _regime_of(regime_context))
 
 
-def _ahead(conn: Connection[Any]) -> Iterator[tuple[Any, ...]]:
+def _ahead(conn: Connection[Any]) -> Generator[tuple[Any, ...]]:
     """The rows of the cursor; the server finds the next few while these are worked on.
 
     In one thread: two would take turns at the interpreter, which costs more than it brings.

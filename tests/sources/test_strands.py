@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import uuid
@@ -822,6 +823,20 @@ def test_more_rows_than_are_read_at_once(strands: Strands, partitioned: bool) ->
     assert days == sorted(days)
     second = date(2026, 3, 2)
     assert {t.closed_at.date() for t in strands.read(second, second)} == {second}
+
+
+def test_who_stops_reading_is_told_nothing(
+    strands: Strands, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(3):
+        strands.add(f"c{n}", "position_closed", new_id(), closes("2026-03-04"))
+    reading = strands.source.read(date.min, date.max)
+    next(reading)
+    reading.close()
+    del reading
+    gc.collect()
+    assert not caplog.records
+    assert len(strands.read()) == 3
 
 
 def test_a_snapshot_of_another_server_counts_for_nothing(strands: Strands) -> None:
