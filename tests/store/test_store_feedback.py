@@ -16,6 +16,7 @@ from learning_assets.core.records import (
     Applied,
     AppliedOverride,
     ClosedTrade,
+    DayOutcome,
     OverrideSet,
     Status,
 )
@@ -116,7 +117,9 @@ def test_the_columns_come_to_a_book_that_has_trades(
             "'pm', 'pm.one.S1.flag', 'entry', '{\"chain\": \"base\"}', 1.5, %s, %s)",
             [NOON, _digest(trade())],
         )
+        conn.execute("INSERT INTO event_days VALUES (%s, 1, 1, 'as it was')", [NOON.date()])
         migrate(chosen)
+        assert events.day_outcomes(conn, 9) == [DayOutcome(NOON.date(), 1, 1.5)]
         assert ingest(conn, trade()).unchanged == 1
         assert applied_actions(conn, NOON, NOON + WEEK) == []
         assert ingest(conn, trade("t", ANSWER)).replaced == 1
