@@ -68,7 +68,7 @@ class RowError(Exception):
 
 def is_absent(raw: object) -> bool:
     """Whether a field holds nothing: None, NaN, NaT, blank text, or the words for these."""
-    if raw is None or holds_nothing(raw) or raw is pd.NA or raw is pd.NaT:
+    if holds_nothing(raw) or raw is pd.NA or raw is pd.NaT:
         return True
     return isinstance(raw, np.floating) and math.isnan(raw)
 

@@ -6,8 +6,9 @@ Reads only, in one read-only transaction per call; what the fields of a row mean
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -314,7 +315,7 @@ class StrandsSource:
             self._check(conn)
             conn.execute(_PLANNED)
             conn.execute(self._query(reader.first, reader.last))
-            with closing(_ahead(conn)) as found:
+            with contextlib.closing(_ahead(conn)) as found:
                 for _, strands in groupby(map(_row, found), key=lambda row: row.trade):
                     yield from reader.trade(list(strands))
 

@@ -440,7 +440,8 @@ class _Ingestion:
     def renew_days(self) -> None:
         """Sum up anew the days whose events have changed."""
         changed = {day for (day,) in self.conn.execute(_FORGET_DAYS, [list(self.touched)])}
-        self.conn.execute(_INSERT_CHANGED_DAYS, [list(changed)])
+        if changed:
+            self.conn.execute(_INSERT_CHANGED_DAYS, [list(changed)])
         self.conn.execute(_INSERT_NEW_DAYS, [list(self.touched - changed)])
 
     def result(self, n_gone: int) -> IngestResult:

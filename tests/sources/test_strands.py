@@ -825,6 +825,20 @@ def test_more_rows_than_are_read_at_once(strands: Strands, partitioned: bool) ->
     assert {t.closed_at.date() for t in strands.read(second, second)} == {second}
 
 
+def test_rows_that_change_while_they_are_read_are_read_as_they_were(strands: Strands) -> None:
+    table = sql.Identifier(strands.schema, "ad_strands")
+    for n in range(300):
+        strands.add(f"c{n}", "position_closed", new_id(), closes("2026-03-04"))
+    reading = strands.source.read(date.min, date.max)
+    first = next(reading)
+    change = "UPDATE {} SET content = '{{}}', kind = 'pm_action'"
+    strands.conn.execute(sql.SQL(change).format(table))
+    strands.conn.execute(sql.SQL("VACUUM {}").format(table))
+    rest = list(reading)
+    assert len([first, *rest]) == 300
+    assert {row.closed_at and row.closed_at.date() for row in rest} == {date(2026, 3, 4)}
+
+
 def test_who_stops_reading_is_told_nothing(
     strands: Strands, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -264,6 +264,13 @@ def test_several_ingestions_can_be_one_transaction(conn: Conn) -> None:
     assert _stored(conn) == ([], [])
 
 
+def test_more_rows_than_a_batch(conn: Conn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingestion, "BATCH_ROWS", 3)
+    result = _ingest(conn, *(_trade(f"t{i % 7}", rr=float(i)) for i in range(20)))
+    assert result.trades == 7
+    assert _outcomes(conn) == {f"t{i % 7}": float(i) for i in range(20)}
+
+
 def test_a_source_that_breaks_off_while_a_batch_is_written_leaves_nothing(
     conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
