@@ -11,6 +11,7 @@ import typer
 
 from learning_assets.cli.output import BookOption, terminal
 from learning_assets.defs.keeping import KEEP_VARIABLE, keep_days
+from learning_assets.defs.opening import DEMO_BOOK
 from learning_assets.defs.owners import owners_of
 from learning_assets.defs.plans import chosen_plan
 from learning_assets.defs.webhook import webhook_of
@@ -83,9 +84,11 @@ def existing_book(chosen: Settings) -> Iterator[Conn]:
 
 def nothing_yet(chosen: Settings) -> UserError:
     """The book was never used."""
-    book = "" if chosen.book == MAIN_BOOK else f" --book {chosen.book}"
+    is_main = chosen.book == MAIN_BOOK
+    book = "" if is_main else f" --book {chosen.book}"
     return UserError(
         f"the book {chosen.book} holds nothing yet: fill it with `learning run{book} --trades PATH`"
+        + (f"; the simulated market is another one, `--book {DEMO_BOOK}`" if is_main else "")
     )
 
 

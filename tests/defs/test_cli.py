@@ -141,7 +141,12 @@ BAD: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
     "bad book": (_fine, ("run", "--trades", "x.csv", "--book", "My Book"), "not allowed"),
     "real into demo": (_fine, ("run", "--trades", "x.csv", "--book", "demo"), "simulated market"),
     "no source": (_nothing, ("run", "--book", "other"), "holds nothing yet"),
-    "nothing to show": (_nothing, ("overrides",), "holds nothing yet"),
+    "nothing to show": (
+        _nothing,
+        ("overrides",),
+        "holds nothing yet: fill it with `learning run --trades PATH`; the simulated market is "
+        "another one, `--book demo`",
+    ),
     "bad status": (_nothing, ("lessons", "--status", "good"), "--status"),
     "bad module": (_nothing, ("lessons", "--module", "xy"), "no module"),
     "bad pattern": (_nothing, ("lookup", "pm.", "entry"), "pattern"),
