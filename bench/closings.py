@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
@@ -73,9 +73,9 @@ def closed_at(trade: ClosedTrade, moment: datetime) -> ClosedTrade:
     """The trade under a new id, closed at a moment."""
     moved = moment - trade.closed_at
     opened_at = None if trade.opened_at is None else trade.opened_at + moved
-    actions = tuple(replace(a, action_id=str(uuid.uuid4())) for a in trade.actions)
-    return replace(
-        trade, trade_id=str(uuid.uuid4()), opened_at=opened_at, closed_at=moment, actions=actions
+    actions = tuple(a._replace(action_id=str(uuid.uuid4())) for a in trade.actions)
+    return trade._replace(
+        trade_id=str(uuid.uuid4()), opened_at=opened_at, closed_at=moment, actions=actions
     )
 
 

@@ -69,7 +69,7 @@ def write_strands(conn: Connection[tuple[object, ...]], trades: int) -> None:
     with conn.cursor() as cursor, cursor.copy(WRITTEN) as copy:
         for first in range(0, trades, AT_ONCE):
             copy.write("".join(_lines(events, range(first, min(first + AT_ONCE, trades)))))
-    conn.execute("ANALYZE public.ad_strands")
+    conn.execute("VACUUM ANALYZE public.ad_strands")
 
 
 def _lines(events: EventTable, trades: range) -> Iterator[str]:

@@ -75,8 +75,7 @@ class Applied:
     overrides: tuple[AppliedOverride, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """One action of a trade: which pattern fired, as what, in which (normalised) scope.
 
     `applied_overrides` is None where nobody asked for a multiplier, or it is not known.
@@ -90,8 +89,7 @@ class Action:
     applied_overrides: Applied | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedTrade:
+class ClosedTrade(NamedTuple):
     """A closed trade with its actions, as a source yields it. Times are aware and UTC.
 
     `rr` is in R, finite and clipped. `version` orders corrections of the same trade (the newer
@@ -115,8 +113,7 @@ class ClosedTrade:
         return (self.closed_at - self.opened_at).total_seconds() / 3600
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
+class RejectedRow(NamedTuple):
     """A row of a source that could not be used, kept with its reason and payload.
 
     `trade_id` is the trade that it would have been, None where even that is unknown: a trade

@@ -865,7 +865,7 @@ def _strands(rng: np.random.Generator, market: Market) -> Iterator[tuple[str, _S
             yield "duplicate", _older(closing, trade)
     for k in range(round(n * settings.broken_share)):
         copied = market.trades[int(rng.integers(n))]
-        yield from _broken(replace(copied, trade_id=_new_id(rng)), k)
+        yield from _broken(copied._replace(trade_id=_new_id(rng)), k)
 
 
 def _new_id(rng: np.random.Generator) -> str:
@@ -979,7 +979,7 @@ def _broken(trade: ClosedTrade, k: int) -> Iterator[tuple[str, _Strand]]:
     """A trade that cannot be used, in one of the ways of `_BROKEN` (which labels its closing)."""
     how = _BROKEN[k % len(_BROKEN)]
     entry = next(a for a in trade.actions if a.module == "pm" or len(trade.actions) == 1)
-    one = replace(trade, actions=(replace(entry, action_id=f"{trade.trade_id}/0-entry"),))
+    one = trade._replace(actions=(entry._replace(action_id=f"{trade.trade_id}/0-entry"),))
     closing = _closing(one, k, embedded=False, delay=timedelta(seconds=2))
     content = dict(closing.content or {})
     summary = dict(content["trade_summary"])

@@ -30,7 +30,7 @@ import tomllib
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -672,7 +672,7 @@ def _priced(
 ) -> tuple[list[Row], Counter[RiskMeasure]]:
     """The trades with their R-multiples; those whose risk nothing measures are rejected."""
     if not derived:
-        return [replace(item.trade, rr=item.outcome) for item in trades], Counter()
+        return [item.trade._replace(rr=item.outcome) for item in trades], Counter()
     ratios: defaultdict[str, list[float]] = defaultdict(list)
     for item in trades:
         ratios[_pattern_of(item)].append(item.outcome)
@@ -699,14 +699,14 @@ def _priced_trade(
         name = trade.trade_id
         return rejected(name, error, item.raw, trade=name, closed_at=trade.closed_at)
     measures[measure] += 1
-    return replace(trade, rr=rr(item.outcome / risk))
+    return trade._replace(rr=rr(item.outcome / risk))
 
 
 def _kept_apart(refused: Iterable[RejectedRow], rows: Iterable[Row]) -> Iterator[RejectedRow]:
     """The refused rows, without the id of a trade that its other rows make usable."""
     usable = {row.trade_id for row in rows if isinstance(row, ClosedTrade)}
     for row in refused:
-        yield replace(row, trade_id=None) if row.trade_id in usable else row
+        yield row._replace(trade_id=None) if row.trade_id in usable else row
 
 
 # What a run should say

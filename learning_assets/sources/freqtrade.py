@@ -526,7 +526,7 @@ def _priced(
             where=run.file,
         )
         return _Found(refused, trade.version, run.strategy)
-    priced = replace(trade, rr=rr(item.profit_ratio / risk))
+    priced = trade._replace(rr=rr(item.profit_ratio / risk))
     return _Found(priced, trade.version, run.strategy, item.entry, measure, risk)
 
 

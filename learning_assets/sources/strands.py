@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import psycopg
@@ -163,11 +164,6 @@ class _Row(NamedTuple):
     content: object
     regime: Mapping[str, str]
 
-    @property
-    def trade(self) -> str | tuple[str]:
-        """What the rows of one trade have in common; a row without a trade id stands alone."""
-        return (self.row_id,) if self.key is None else self.key
-
 
 @dataclass(frozen=True, slots=True)
 class StrandsSource:
@@ -316,8 +312,10 @@ class StrandsSource:
             conn.execute(_PLANNED)
             conn.execute(self._query(reader.first, reader.last))
             with contextlib.closing(_ahead(conn)) as found:
-                for _, strands in groupby(map(_row, found), key=lambda row: row.trade):
-                    yield from reader.trade(list(strands))
+                for key, strands in groupby(map(_row, found), key=attrgetter("key")):
+                    # A row without a trade id stands alone.
+                    for rows in [list(strands)] if key else ([row] for row in strands):
+                        yield from reader.trade(rows)
 
     def _query(self, first: date, last: date) -> sql.Composed:
         day = timedelta(days=1)
@@ -435,7 +433,7 @@ class _Reader:
 
         Nothing, where it closed outside the window.
         """
-        closing_row = next(row for row in rows if row.kind == CLOSED)
+        [closing_row] = [row for row in rows if row.kind == CLOSED]
         closed_at: datetime | None = None
         try:
             content = _content(closing_row)
@@ -502,9 +500,11 @@ class _Reader:
         content = _content(row)
         said = [content.get(name) for name in _SAID_OF_ACTIONS]
         fired = _fired(row.kind == DECISION, to_json(said, inf_nan_mode="constants"))
-        self.left_out |= fired.left_out
+        if fired.left_out:
+            self.left_out |= fired.left_out
         scope = {**row.regime, **context, **fired.scope}
-        applied = self.applied.read(content.get(APPLIED), row.row_id)
+        answer = content.get(APPLIED)
+        applied = None if answer is None else self.applied.read(answer, row.row_id)
         return Action(row.row_id, fired.module, fired.pattern_key, fired.category, scope, applied)
 
     def _scope(self, raw: object, name: str) -> dict[str, str]:
@@ -546,7 +546,7 @@ def _own_scope(raw: object, name: str) -> tuple[dict[str, str], frozenset[str]]:
     """
     if raw is None:
         return {}, frozenset()
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         raise RowError(Reason.BAD_SCOPE, f"{name} is {_kind(raw)}, not an object")
     scope = parse.scope(raw)
     for synonym, dimension in SYNONYMS.items():
@@ -594,7 +594,7 @@ def _embedded(trade_id: str, content: Mapping[str, Any], decisions: set[str]) ->
     """The actions inside the closing row; its allocations only where no decision row has them."""
     rows, taken = [], set(decisions)
     for k, raw in enumerate(_raw_embedded(content.get("completed_trades"))):
-        action = raw if isinstance(raw, Mapping) else {}
+        action = raw if isinstance(raw, dict) else {}
         if decisions and str(action.get("action_category")).strip().lower() == "allocation":
             continue
         name = str(action.get("id") or f"{trade_id}#{k}")
@@ -607,7 +607,7 @@ def _embedded(trade_id: str, content: Mapping[str, Any], decisions: set[str]) ->
 
 def _raw_embedded(completed: object) -> Iterator[object]:
     for trade in completed if isinstance(completed, list) else []:
-        actions = trade.get("actions") if isinstance(trade, Mapping) else None
+        actions = trade.get("actions") if isinstance(trade, dict) else None
         yield from actions if isinstance(actions, list) else []
 
 
@@ -642,7 +642,7 @@ def _first_number(summary: Mapping[str, Any], names: Iterable[str]) -> float | N
 
 def _regime_states(raw: object) -> dict[str, str]:
     """The known regime states of a context: flat (`btc_macro`) or nested in either order."""
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         return {}
     given = raw if _NESTING.isdisjoint(raw) else {**_flattened(raw), **raw}
     states = {}
@@ -669,18 +669,18 @@ def _flattened(raw: Mapping[str, object]) -> dict[str, object]:
 
 
 def _member(raw: object, name: str) -> object:
-    return raw.get(name) if isinstance(raw, Mapping) else None
+    return raw.get(name) if isinstance(raw, dict) else None
 
 
 def _content(row: _Row) -> Mapping[str, Any]:
-    if not isinstance(row.content, Mapping):
+    if not isinstance(row.content, dict):
         raise RowError(Reason.BAD_PAYLOAD, f"the content is {_kind(row.content)}, not an object")
     return row.content
 
 
 def _mapping(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = content.get(name)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         raise RowError(Reason.BAD_PAYLOAD, f"{name} is {_kind(found)}, not an object")
     return found
 
@@ -721,7 +721,7 @@ def _is_too_deep(value: object) -> bool:
 
 
 def _children(parent: object) -> Iterable[object]:
-    if isinstance(parent, Mapping):
+    if isinstance(parent, dict):
         return parent.values()
     return parent if isinstance(parent, list) else ()
 

@@ -58,49 +58,37 @@ class TradeLines(NamedTuple):
 
 def trade_lines(trade: ClosedTrade, source: str) -> TradeLines:
     """The trade as it is stored."""
-    name = copy_cell(trade.trade_id)
-    actions = {action.action_id: _action_cells(action) for action in trade.actions}
-    content = _cells(
-        (
-            trade.trade_id,
-            trade.rr,
-            _utc(trade.closed_at),
-            _utc(trade.opened_at),
-            _known(trade.pnl_usd),
-            _known(trade.payback_hours),
-        )
-    )
-    whole = "\n".join([content, *sorted(actions.values())])
+    trade_id, rr, closed_at, actions, opened_at, pnl_usd, payback_hours, version = trade
+    name = copy_cell(trade_id)
+    times = f"{_time_cell(closed_at)}\t{_time_cell(opened_at)}"
+    content = f"{name}\t{rr}\t{times}\t{_number_cell(pnl_usd)}\t{_number_cell(payback_hours)}"
+    by_name = {action.action_id: _action_cells(action) for action in actions}
+    whole = "\n".join([content, *sorted(by_name.values())])
     digest = hashlib.sha256(whole.encode()).hexdigest()[:32]
-    head = f"{content}\t{_cells((trade.hold_hours, trade.version, source))}\t{digest}\t{name}:"
-    lines = "".join([f"{head}{cells}\n" for cells in actions.values()])
-    return TradeLines(
-        trade.trade_id, trade.version, trade.closed_at, trade.rr, digest, len(actions), lines
-    )
+    held = f"{_number_cell(trade.hold_hours)}\t{_time_cell(version)}"
+    head = f"{content}\t{held}\t{copy_cell(source)}\t{digest}\t{name}:"
+    lines = "".join([f"{head}{cells}\n" for cells in by_name.values()])
+    return TradeLines(trade_id, version, closed_at, rr, digest, len(by_name), lines)
 
 
-def _cells(values: tuple[object, ...]) -> str:
-    return "\t".join(map(copy_cell, values))
+def _time_cell(at: datetime | None) -> str:
+    return "\\N" if at is None else str(at.astimezone(UTC))
 
 
-def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.astimezone(UTC)
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+def _number_cell(value: float | None) -> str:
+    return "\\N" if value is None or math.isnan(value) else str(value)
 
 
 def _action_cells(action: Action) -> str:
-    group = _group_cells(action.module, action.pattern_key, action.action_category)
-    applied = action.applied_overrides
+    action_id, module, pattern_key, category, scope, applied = action
+    group = _group_cells(module, pattern_key, category)
     said = "\\N" if applied is None else copy_cell(_applied_text(applied))
-    return f"{copy_cell(action.action_id)}\t{group}\t{_scope_cell(action.scope)}\t{said}"
+    return f"{copy_cell(action_id)}\t{group}\t{_scope_cell(scope)}\t{said}"
 
 
 @lru_cache(_MOST_FORMS)
 def _group_cells(module: str, pattern_key: str, category: str) -> str:
-    return _cells((module, pattern_key, category))
+    return "\t".join(map(copy_cell, (module, pattern_key, category)))
 
 
 def _applied_text(applied: Applied) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -24,7 +24,7 @@ from learning_assets.core.records import ClosedTrade, Reason, RejectedRow
 from learning_assets.store.connection import Conn, table_lock
 from learning_assets.store.event_lines import EVENT_COLUMNS, TradeLines, trade_lines
 from learning_assets.store.events import DAY_ROWS
-from learning_assets.store.rows import clean_text, copy_rows, copying, to_jsonb
+from learning_assets.store.rows import clean_text, copy_cell, copy_rows, copying, to_jsonb
 from learning_assets.store.tables import PATTERN_TRADE_EVENTS
 
 BATCH_ROWS = 2_000
@@ -257,7 +257,7 @@ def _usable(row: Row, source: str) -> TradeLines | RejectedRow:
 
 def _named(row: _AnyRow) -> _AnyRow:
     name = row.trade_id and clean_text(row.trade_id)
-    return row if name == row.trade_id else replace(row, trade_id=name)
+    return row if name == row.trade_id else row._replace(trade_id=name)
 
 
 _Rejected = tuple[RejectedRow, datetime | None]
@@ -355,8 +355,9 @@ class _Ingestion:
         self._renew_versions(trades.values())
         self._keep_rejected(trades, rejected)
         self._delete(_FORGET_SEEN, (name for name, trade in trades.items() if trade.seen))
-        seen = ((name, *trade.outcome()) for name, trade in trades.items())
-        copy_rows(self.conn, "seen_trades", _SEEN_COLUMNS, seen)
+        with copying(self.conn, "seen_trades", _SEEN_COLUMNS) as copy:
+            seen = ((name, *trade.outcome()) for name, trade in trades.items())
+            copy.write("".join("\t".join(map(copy_cell, row)) + "\n" for row in seen))
         left = (trade.old_closed_at for trade in trades.values() if trade.falls)
         self.touched.update(_day(at) for at in left if at is not None)
         self.touched.update(_day(trade.closed_at) for trade in new)

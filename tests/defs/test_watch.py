@@ -186,9 +186,9 @@ def test_the_freshness_of_each_asset_of_the_plan(watch: Watch) -> None:
 
 def again(trade: ClosedTrade, closed_at: datetime) -> ClosedTrade:
     """The trade under a new id, closed at a moment."""
-    actions = tuple(replace(action, action_id=str(uuid.uuid4())) for action in trade.actions)
-    return replace(
-        trade, trade_id=str(uuid.uuid4()), opened_at=None, closed_at=closed_at, actions=actions
+    actions = tuple(action._replace(action_id=str(uuid.uuid4())) for action in trade.actions)
+    return trade._replace(
+        trade_id=str(uuid.uuid4()), opened_at=None, closed_at=closed_at, actions=actions
     )
 
 

@@ -135,7 +135,7 @@ def test_the_market_comes_back_whole_and_the_rest_rejected(
 ) -> None:
     report, source = written
     found = list(source.read(date.min, date.max))
-    trades = [replace(t, version=None) for t in found if isinstance(t, ClosedTrade)]
+    trades = [t._replace(version=None) for t in found if isinstance(t, ClosedTrade)]
     assert sorted(trades, key=lambda t: (t.closed_at, t.trade_id)) == market.trades
     assert Counter(r.reason for r in found if isinstance(r, RejectedRow)) == report.rejected
     assert len(report.rejected) == 6

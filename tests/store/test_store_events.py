@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -91,7 +90,7 @@ def _outcomes(conn: Conn) -> dict[str, float]:
 
 
 def test_a_trade_becomes_one_event_per_action(conn: Conn) -> None:
-    result = _ingest(conn, replace(_trade(), pnl_usd=12.5, payback_hours=math.nan), _trade("t2"))
+    result = _ingest(conn, _trade()._replace(pnl_usd=12.5, payback_hours=math.nan), _trade("t2"))
     assert result == ingestion.IngestResult(2, 4, 0, 0, 0, 0, {})
     frame = events_frame(conn, LATER)
     assert list(frame["event_id"]) == ["t1:a0", "t1:a1", "t2:a0", "t2:a1"]
@@ -193,7 +192,7 @@ def test_order_decides_inside_one_ingestion_too(conn: Conn) -> None:
 
 def test_a_row_without_a_trade_is_kept_once(conn: Conn) -> None:
     for detail in ("first", "second"):
-        _ingest(conn, replace(_rejected(None), detail=detail))
+        _ingest(conn, _rejected(None)._replace(detail=detail))
     assert conn.execute("SELECT row_id, detail FROM rejected_strands").fetchall() == [
         ("r1", "second")
     ]
@@ -238,8 +237,8 @@ def test_files_add_up(conn: Conn) -> None:
 
 def test_what_postgresql_cannot_store_does_not_stop_it(conn: Conn) -> None:
     odd = {"a\x00b": float("inf"), "when": NOON, "n": [float("nan"), "\ud800"]}
-    row = replace(_rejected(), payload=odd, detail="nul \x00 here")
-    _ingest(conn, row, replace(_trade("t\x002"), actions=_trade().actions))
+    row = _rejected()._replace(payload=odd, detail="nul \x00 here")
+    _ingest(conn, row, _trade("t\x002")._replace(actions=_trade().actions))
     payload = conn.execute("SELECT payload FROM rejected_strands").fetchone()
     assert payload == ({"a�b": "Infinity", "when": str(NOON), "n": [None, "?"]},)
     assert set(_outcomes(conn)) == {"t�2"}
@@ -319,18 +318,18 @@ def test_the_digest_is_of_content_before_as_of(conn: Conn) -> None:
     ],
 )
 def test_every_part_of_a_trade_is_in_its_digest(change: Mapping[str, object]) -> None:
-    changed = replace(_trade(), **change)  # type: ignore[arg-type]
+    changed = _trade()._replace(**change)  # type: ignore[arg-type]
     assert _digest(changed) != _digest(_trade())
 
 
 def test_version_and_order_of_actions_are_not_in_the_digest() -> None:
     trade = _trade()
-    other = replace(trade, version=NOON, actions=trade.actions[::-1])
+    other = trade._replace(version=NOON, actions=trade.actions[::-1])
     assert _digest(other) == _digest(trade)
 
 
 def test_days_are_utc(conn: Conn) -> None:
-    late = replace(_trade(), closed_at=datetime(2024, 3, 1, 23, 59, 59, tzinfo=UTC))
+    late = _trade()._replace(closed_at=datetime(2024, 3, 1, 23, 59, 59, tzinfo=UTC))
     _ingest(conn, late, _trade("t2", day=2))
     assert events.days(conn) == [date(2024, 3, 1), date(2024, 3, 3)]
 
@@ -390,7 +389,7 @@ def _by_hand(rows: Iterable[Row]) -> tuple[dict[str, ClosedTrade], dict[str, Row
 def _named(rows: Iterable[Row]) -> list[Row]:
     """The rows, each name of one trade only, as in every source."""
     return [
-        replace(row, row_id=f"{row.row_id}/{row.trade_id}") if isinstance(row, RejectedRow) else row
+        row._replace(row_id=f"{row.row_id}/{row.trade_id}") if isinstance(row, RejectedRow) else row
         for row in rows
     ]
 
@@ -485,9 +484,9 @@ def test_a_live_source_read_day_by_day_ends_as_read_once(
     """Whatever was there before, reading every day of a source in any order gives its state."""
     sources = [
         [
-            replace(row, trade_id=key, version=NOON + timedelta(hours=i))
+            row._replace(trade_id=key, version=NOON + timedelta(hours=i))
             if isinstance(row, ClosedTrade)
-            else replace(row, trade_id=key, row_id=f"row of {key}")
+            else row._replace(trade_id=key, row_id=f"row of {key}")
             for key, row in state.items()
         ]
         for i, state in enumerate(states)

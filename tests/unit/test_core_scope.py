@@ -153,7 +153,7 @@ def test_hold_hours_are_those_between_opening_and_closing() -> None:
     action = Action("a", "pm", "pm.x.S1.y", "entry", {})
     trade = ClosedTrade("t", 1.0, closed, (action,), opened_at=closed - timedelta(hours=36))
     assert trade.hold_hours == 36.0
-    assert replace(trade, opened_at=None).hold_hours is None
+    assert trade._replace(opened_at=None).hold_hours is None
 
 
 def test_records_cannot_be_changed() -> None:
