@@ -260,30 +260,32 @@ def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of
 def _emit(node, i, stride, offset, begin, filled, n_min, whole, used, found):
     """Write down the slices of dimension i, whose cells begin at `begin`."""
     t, codes, _, _, widths, pairs, _ = node
+    cells, marks, actions, _ = filled
     for v in range(1, widths[i]):
-        first = begin + v * stride
+        first = np.uint64(begin + v * stride)
+        while used + stride > found[2].shape[0]:
+            found = _larger(found[0]), _larger(found[1]), _larger(found[2])
+        out_i, out_f, out_k = found
         for j in range(i, codes.shape[0] if pairs else i + 1):
             alone = j == i
             for w in range(0 if alone else 1, 1 if alone else widths[j]):
-                k = first if alone else first + offset[j] + w
-                if _number(filled[1], k) < n_min:
+                k = first if alone else first + np.uint64(offset[j] + w)
+                n = _number(marks, k)
+                if n < n_min:
                     continue
-                if used == found[2].shape[0]:
-                    found = _larger(found[0]), _larger(found[1]), _larger(found[2])
-                out_i = found[0][used]
-                out_i[0], out_i[1] = i, v
-                out_i[2], out_i[3] = (-1, -1) if alone else (j, w)
-                out_i[5] = _repeats(filled, k, first, t.shape[0])
-                out_i[4] = _number(filled[1], k)
-                found[2][used] = _statistics(found[1][used], filled, k, whole)
+                s = np.uint64(used)
+                out_i[s, 0], out_i[s, 1] = i, v
+                out_i[s, 2], out_i[s, 3] = (-1, -1) if alone else (j, w)
+                out_i[s, 4], out_i[s, 5] = n, _repeats(marks, actions, k, first, t.shape[0])
+                out_k[s] = np.uint64(marks[k * np.uint64(_MARKS) + np.uint64(_KEY)])
+                _statistics(out_f, s, cells, k, n, whole)
                 used += 1
     return used, found
 
 
 @_jit
-def _repeats(filled, k, first, n_rows):
+def _repeats(marks, actions, k, first, n_rows):
     """Whether a cell has the actions of the node, of its first value, or that has the node's."""
-    _, marks, actions, _ = filled
     if actions.shape[0] > 0:
         mine, simpler = actions[k], actions[first]
     else:
@@ -294,7 +296,7 @@ def _repeats(filled, k, first, n_rows):
 @_jit
 def _number(marks, k):
     """How many trades a cell has."""
-    return marks[k * _MARKS + _ON] & _LOWER
+    return marks[np.uint64(k) * np.uint64(_MARKS) + np.uint64(_ON)] & _LOWER
 
 
 @_jit
@@ -447,6 +449,7 @@ def _fill(node, i, stride, offset, first, last, room, masks, day, of_day, since,
     parts, ups = (parts, parts.view(np.int64)), np.zeros(widths[i])
     there = np.empty(widths[i], np.uint64)
     base = np.empty(np.diff(starts[first : last + 1]).max(), np.uint64)
+    same = np.zeros(codes.shape[0] + 1, np.uint64)  # the first is the cell of the value itself
     for b in range(first, last):
         v, lo, hi = constant[i, b], starts[b], starts[b + 1]
         today = day[t[lo]]
@@ -465,9 +468,8 @@ def _fill(node, i, stride, offset, first, last, room, masks, day, of_day, since,
                                 parts, there)  # fmt: skip
         for p in range(hi - lo):
             base[p] = np.uint64(codes[i, lo + p]) * np.uint64(stride)
-        _add_parts(parts, there[:n_there], stride, 0, masks, split[2], repeated, into)
-        _add_pairs(node, i, b, stride, offset, room, skip, base, parts, there[:n_there], split[2],
-                   masks, into)  # fmt: skip
+        n_same = _add_pairs(node, i, b, stride, offset, room, skip, base, masks, into, same)
+        _add_parts(parts, there[:n_there], stride, same[:n_same], masks, split[2], repeated, into)
     return since
 
 
@@ -496,17 +498,21 @@ def _split_up(room, skip, codes_i, t, repeated, masks, split, ups, parts, there)
 
 
 @_jit
-def _add_pairs(node, i, b, stride, offset, room, skip, base, parts, there, acted, masks, into):
-    """Add a block to the cells of dimension i with a later one."""
+def _add_pairs(node, i, b, stride, offset, room, skip, base, masks, into, same):
+    """Add a block to the cells of dimension i with the later ones that vary in it.
+
+    The others have one cell for each value; where, is noted from `same[1]` on. Returns the end.
+    """
     t, codes, starts, constant, widths, pairs, repeated = node
     lo, hi = starts[b], starts[b + 1]
-    waiting = -1  # a dimension that is gone through together with the next
+    n_same, waiting = 1, -1  # a dimension that is gone through together with the next
     for j in range(i + 1, codes.shape[0] if pairs else 0):
         value = constant[j, b]
         if widths[j] <= 1 or value == 0:
             continue
         if value > 0:
-            _add_parts(parts, there, stride, offset[j] + value, masks, acted, repeated, into)
+            same[n_same] = offset[j] + value
+            n_same += 1
         elif repeated:
             _add_actions(room, skip, t[lo:hi], base, codes[j, lo:hi], offset[j], masks, into)
         elif waiting < 0:
@@ -517,19 +523,21 @@ def _add_pairs(node, i, b, stride, offset, room, skip, base, parts, there, acted
             waiting = -1
     if waiting >= 0:
         _add_rows(room, skip, base, codes[waiting, lo:hi], offset[waiting], masks, into)
+    return n_same
 
 
 @_jit
-def _add_parts(parts, there, stride, within, masks, acted, repeated, into):
-    """Add what a block has of each value to a cell of it."""
+def _add_parts(parts, there, stride, same, masks, acted, repeated, into):
+    """Add what a block has of each value to the same cells of each."""
     items, exact = parts
     cells, marks, actions, _ = into
     for e in range(there.shape[0]):
         v = there[e]
-        k = v * np.uint64(stride) + np.uint64(within)
-        _add_item(items, exact, v, masks, cells, marks, k)
-        if repeated:
-            actions[k] += acted[v]
+        for within in same:
+            k = v * np.uint64(stride) + within
+            _add_item(items, exact, v, masks, cells, marks, k)
+            if repeated:
+                actions[k] += acted[v]
 
 
 @_jit
@@ -707,26 +715,28 @@ def _larger(rows):
 
 
 @_jit
-def _statistics(out, filled, k, whole):
+def _statistics(out, at, cells, k, n, whole):
     """Mean, variance, difference to the complement, its clustered error, evidence, information.
 
-    NaN where there is no complement. Returns the hash of the trades.
+    They are written to row `at`, of cell k with its n trades; NaN where there is no complement.
     """
     group, n_group, ones_total, noise, total = whole
-    cell, n = filled[0][k * _CELL : (k + 1) * _CELL], _number(filled[1], k)
-    m, s = n_group - n, cell[_TOTAL]
-    mean = s / n
-    information = (n - cell[_Q]) / noise - cell[_G] * cell[_G] / ones_total  # x'V⁻¹x
-    out[0] = mean
-    out[1] = max(0.0, (cell[_SQUARES] - n * mean * mean) / (n - 1))
-    out[2:5] = np.nan
-    out[5] = information
+    of = k * np.uint64(_CELL)
+    s, squares, score, sy = _four(cells, of)
+    sn, cy, cn, g = _four(cells, of + np.uint64(4))
+    ss, cc, zz, q = _four(cells, of + np.uint64(_SS))
+    m, mean = n_group - n, s / n
+    information = (n - q) / noise - g * g / ones_total  # x'V⁻¹x
+    out[at, 0] = mean
+    out[at, 1] = max(0.0, (squares - n * mean * mean) / (n - 1))
+    out[at, 2:5] = np.nan
+    out[at, 5] = information
     if m > 0:
         mean_out = (total - s) / m
-        out[2] = mean - mean_out
-        out[3] = np.sqrt(max(0.0, _clustered_variance(n, m, mean, mean_out, cell, group)))
-        out[4] = cell[_SCORE] / np.sqrt(information)
-    return np.uint64(filled[1][k * _MARKS + _KEY])
+        variance = _clustered_variance(n, m, mean, mean_out, (sy, sn, cy, cn, ss, cc, zz), group)
+        out[at, 2] = mean - mean_out
+        out[at, 3] = np.sqrt(max(0.0, variance))
+        out[at, 4] = score / np.sqrt(information)
 
 
 @_jit
@@ -740,9 +750,9 @@ def _clustered_variance(n, m, mean_in, mean_out, cell, group):
     b = mean_in / n + mean_out / m
     u = mean_out
     yy, yn, nn = group
-    ss, cc = cell[_SS], cell[_CC]
-    inside = a * a * ss - a * b * (cell[_ZZ] - ss - cc) + b * b * cc
-    cross = a * (cell[_SY] - u * cell[_SN]) - b * (cell[_CY] - u * cell[_CN])
+    sy, sn, cy, cn, ss, cc, zz = cell
+    inside = a * a * ss - a * b * (zz - ss - cc) + b * b * cc
+    cross = a * (sy - u * sn) - b * (cy - u * cn)
     return inside - 2.0 * cross / m + (yy - 2.0 * u * yn + u * u * nn) / (m * m)
 
 

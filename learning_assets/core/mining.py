@@ -212,7 +212,7 @@ def describe(
 def table_of(rows: Rows, day: Ints) -> SliceTable:
     """The rows as a table; trades that closed on one day have no error clustered by day."""
     mean, variance, delta, se, evidence, _ = rows.statistics
-    level = (rows.dims >= 0).sum(axis=1, dtype=np.int8)
+    level = sum((dims >= 0 for dims in rows.dims.T), np.zeros(len(rows.n), np.int8))
     table = SliceTable(
         level, rows.dims, rows.codes, rows.n, mean, variance, delta, se, evidence, rows.key
     )
