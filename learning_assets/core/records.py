@@ -1,8 +1,8 @@
 """The records that cross boundaries: sources → store → core → store → runtime.
 
-Frozen and slotted or, where a source yields millions, named tuples, which are made three times as
-fast; no behaviour beyond what a record says about itself. Arrays of events, which the engine works
-on, are in `core.events`.
+Frozen and slotted or, where a source yields millions, named tuples, which are made faster; no
+behaviour beyond what a record says about itself. Arrays of events, which the engine works on, are
+in `core.events`.
 """
 
 from __future__ import annotations
