@@ -134,16 +134,17 @@ def lattice_of(group: Group, y: Floats, shock: DayShock, n_min: int, depth: int)
     No slices where the group is too small or its noise is none.
     """
     if depth < 1 or not can_be_mined(group, shock, n_min + 1):
-        return _lattice(group, joined([], max(depth, 1)), n_min, depth, None, ())
+        return _lattice(group, joined((), max(depth, 1)), n_min, depth, None, ())
     w = whiten(group.day, shock)
     walk = Walk.of(group, w.day, n_min, depth)
     most = _MOST_COUNTS if np.bincount(w.day).max() <= np.iinfo(np.uint16).max else 0
-    parts, shapes = Survey.of(walk, y, np.zeros_like(y), w, daily=most).found()
-    rows = joined([rows for part in parts for rows in part], depth)
+    parts = Survey.of(walk, y, np.zeros_like(y), w, daily=most).found()
+    rows = joined(parts, depth)
     cubes = Cubes.of(walk, rows.dims, rows.codes)
     if cubes is not None:
         return _lattice(group, rows, n_min, depth, cubes, ())
-    where = tuple(tuple(rows.where for rows in part) for part in parts)
+    where = tuple(tuple(found.where for found in part) for part in parts)
+    shapes = tuple(tuple(found.shape for found in part) for part in parts)
     return _lattice(group, rows, n_min, depth, replace(walk, shapes=shapes), where)
 
 
@@ -187,9 +188,8 @@ class Weighted:
             return cls(lattice, w, information, g)
         zeros = np.zeros(group.n_trades)
         walk = Walk.of(group, w.day, lattice.n_min, lattice.depth)
-        parts, _ = Survey.of(walk, zeros, zeros, w).found()
-        rows = joined([rows for part in parts for rows in part], lattice.depth)
-        return cls(lattice, w, rows.statistics[5], np.empty(0))
+        rows = joined(Survey.of(walk, zeros, zeros, w).found(), lattice.depth)
+        return cls(lattice, w, rows.statistics[5].copy(), np.empty(0))
 
     def of_sums(self, columns: Floats, sums: Floats) -> Floats:
         """x'Py (S × columns) from the plain sums of the columns, where days are known."""

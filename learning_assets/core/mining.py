@@ -6,7 +6,8 @@ again and again in `core.lattice`. Which slices matter is decided in `core.resid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ Dims = NDArray[np.int16]
 Codes = NDArray[np.int32]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+_LINE = 64  # bytes of the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +131,23 @@ def cell(level: int, evidence: float) -> int:
 
 
 class Rows(NamedTuple):
-    """Slices as they are found; see `descent.describe_node`."""
+    """Slices as they are found; see `descent.describe_node`. `statistics` has one per column."""
 
     dims: Dims
     codes: Codes
-    where: NDArray[np.int32]
     n: NDArray[np.int32]
     repeats: NDArray[np.bool_]
     key: NDArray[np.uint64]
     by_day: NDArray[np.uint16]
     statistics: Floats
+
+
+class Found(NamedTuple):
+    """What is found at each node: its slices, and what another walk needs to come upon them."""
+
+    rows: Rows
+    shape: Shape
+    where: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +172,14 @@ class Survey:
         of_trade, keys = columns_of_trades(*columns)
         return cls(walk, of_trade, keys, x, [daily])
 
-    def found(self) -> tuple[list[list[Rows]], tuple[tuple[Shape, ...], ...]]:
-        """What is found at each node of each subtree, and the shapes of the nodes."""
-        parts = in_parallel(self._subtree, self.walk.n_subtrees)
-        shapes = tuple(tuple(shape for shape, _ in part) for part in parts)
-        return [[rows for _, rows in part] for part in parts], shapes
+    def found(self) -> list[list[Found]]:
+        """What is found at each node of each subtree."""
+        return in_parallel(self._subtree, self.walk.n_subtrees)
 
-    def _subtree(self, k: int) -> list[tuple[Shape, Rows]]:
-        return [(node.shape, self._node(node, pairs)) for node, pairs in self.walk.subtree(k)]
+    def _subtree(self, k: int) -> list[Found]:
+        return [self._node(node, pairs) for node, pairs in self.walk.subtree(k)]
 
-    def _node(self, node: Node, pairs: bool) -> Rows:
+    def _node(self, node: Node, pairs: bool) -> Found:
         x, walk = self.shock, self.walk
         at = node.t, node.numbers, node.starts, node.constant, node.shape.widths, pairs
         where, n, repeats, key, statistics = describe_node(
@@ -186,7 +193,8 @@ class Survey:
         else:
             by_day = np.empty((len(n), 0), np.uint16)
         dims, codes = walk.named(node, where)
-        return Rows(dims, codes, where, n, repeats | node.repeats, key, by_day, statistics)
+        rows = Rows(dims, codes, n, repeats | node.repeats, key, by_day, statistics)
+        return Found(rows, node.shape, where)
 
 
 def can_be_mined(group: Group, shock: DayShock, fewest: int) -> bool:
@@ -203,10 +211,10 @@ def describe(
     group of fewer trades, or one whose outcomes do not vary, gives an empty table.
     """
     if depth < 1 or not can_be_mined(group, shock, max(n_min, 2)):
-        return table_of(joined([], depth), group.day)
+        return table_of(joined((), depth), group.day)
     w = whiten(group.day, shock)
-    parts, _ = Survey.of(Walk.of(group, w.day, n_min, depth), y, ranked, w).found()
-    return table_of(joined([rows for part in parts for rows in part], depth), group.day)
+    parts = Survey.of(Walk.of(group, w.day, n_min, depth), y, ranked, w).found()
+    return table_of(joined(parts, depth), group.day)
 
 
 def table_of(rows: Rows, day: Ints) -> SliceTable:
@@ -220,23 +228,41 @@ def table_of(rows: Rows, day: Ints) -> SliceTable:
     return replace(table, se=np.full(len(table), np.nan)) if one_day else table
 
 
-def joined(parts: Sequence[Rows], depth: int) -> Rows:
-    """The rows of all parts; trades by day only where every part has them."""
-    days = min((rows.by_day.shape[1] for rows in parts if len(rows.n)), default=0)
-    nothing = Rows(
-        np.empty((0, depth), np.int16),
-        np.empty((0, depth), np.int32),
-        np.empty((0, 4), np.int32),
-        np.empty(0, np.int32),
-        np.empty(0, np.bool_),
-        np.empty(0, np.uint64),
-        np.empty((0, days), np.uint16),
-        np.empty((6, 0)),
+def joined(parts: Iterable[Iterable[Found]], depth: int) -> Rows:
+    """The rows of all parts; trades by day only where every node has them."""
+    rows = [found.rows for part in parts for found in part if len(found.rows.n)]
+    n = sum(len(known.n) for known in rows)
+    days = min((known.by_day.shape[1] for known in rows), default=0)
+    rows = [known._replace(by_day=known.by_day[:, :days]) for known in rows]
+    out = Rows(
+        *_in_one_block(
+            ((n, depth), np.int16),
+            ((n, depth), np.int32),
+            ((n,), np.int32),
+            ((n,), np.bool_),
+            ((n,), np.uint64),
+            ((n, days), np.uint16),
+            ((6, n), np.float64),
+        )
     )
-    parts = [rows._replace(by_day=rows.by_day[:, :days]) for rows in parts if len(rows.n)]
-    last = len(nothing) - 1  # its slices are columns
-    columns = enumerate(zip(nothing, *parts, strict=True))
-    return Rows(*(np.concatenate(column, axis=int(k == last)) for k, column in columns))
+    last = len(out) - 1  # its slices are columns
+    for k, columns in enumerate(zip(*rows, strict=True)):
+        np.concatenate(columns, axis=int(k == last), out=out[k])
+    return out
+
+
+def _in_one_block(*kinds: tuple[tuple[int, ...], type[np.generic]]) -> Iterator[NDArray[Any]]:
+    """Arrays of these shapes and types in one block of memory.
+
+    Of a block that is given back the allocator keeps twice as much for the next: then its pages
+    are not fetched again.
+    """
+    sizes = [math.prod(shape) * np.dtype(kind).itemsize for shape, kind in kinds]
+    ends = np.cumsum([-(-size // _LINE) * _LINE for size in sizes])
+    block = np.empty(ends[-1] + _LINE, np.uint8)
+    for (shape, kind), size, end in zip(kinds, sizes, ends.tolist(), strict=True):
+        begin = end - -(-size // _LINE) * _LINE
+        yield block[begin : begin + size].view(kind).reshape(shape)
 
 
 def find_slice(table: SliceTable, group: Group, scope_subset: ScopeSubset) -> int:
