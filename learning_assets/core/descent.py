@@ -17,12 +17,16 @@ numba, which cannot cache a function that calls itself: the recursion is in `cor
 
 from __future__ import annotations
 
+import llvmlite.binding
 import numba as nb
 import numpy as np
 
 # Sums of several columns become one instruction. numba leaves this off, since LLVM has miscompiled
 # it at times: the tests against naive twins would tell.
 nb.config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]  # set when numba is imported
+# Of four at once, not of eight: as a cell is often read again right after it was written, that is
+# a tenth faster also where a register has room for eight.
+llvmlite.binding.set_option("", "--slp-max-reg-size=256")
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 # For what is over before another thread would have taken its turn.
@@ -30,24 +34,28 @@ _brief = nb.njit(cache=True, error_model="numpy")
 
 _BLOCK = 64  # trades
 _FEW = 32  # a block of whole days has at least so many trades
+SPAN = 35
+"""For so many days there is one reference, and weights; no block has days of two such spans."""
 _VARIOUS = -1
 
 # A cell is two lines of the cache. What each trade adds to it, with the sum Y and number N of the
 # outcomes of its day: y, y², the ranked score, y·Y, y·N, Y, N, and V⁻¹1 of a trade; …
 _TOTAL, _SQUARES, _SCORE, _SY, _SN, _CY, _CN, _G = range(8)
-# … what it has of the last day seen, S and c (outcomes and trades) and S + c, and Σ e^(R − L_d) of
-# all trades with a reference R; and over the days Σ S², Σ c², Σ (S + c)² and c'Kc.
+# … what it has of the last day seen, S and c (outcomes and trades) and S + c, times the weight of
+# that day, and Σ e^(R − L_d) of all trades with a reference R; and over the days Σ S², Σ c²,
+# Σ (S + c)² and c'Kc. The weight of a day is so much larger than that of the day before that
+# nothing of the latter counts: so no cell needs to know which day it saw last.
 _S, _CARRY, _SS, _CC, _ZZ, _Q, _CELL = 8, 11, 12, 13, 14, 15, 16
-# Its marks: the last day seen (the upper half) with the number of its trades, and their hash.
-_ON, _KEY, _MARKS = range(3)
-_HALF, _LOWER = 32, 2**32 - 1
+# Its marks: the number of its trades and their hash.
+_N, _KEY, _MARKS = range(3)
 # An item is a trade, or what a block has of a value. It adds 12 numbers to those of a cell, four
 # to its last ones, and as much of four factors as was in the four before. Then come its marks.
 _ADDED, _FACTOR, _NOTED, _ITEM = 12, 16, 20, 24
+_WEIGHS, _UPS = _S + 1, _FACTOR + 3  # of a trade: its day's weight, and twice K_dd·e^(L_d − R)
 _CHUNK = 2048  # items that are made at once, at the least
 _CELLS_PER_ITEM = 4  # so that the cells are not fetched again too often
-# Columns of a day: Y, N, K_dd, K_dd·e^(L_d − R), e^(R − L_d), R, V⁻¹1 of a trade.
-_DAY_Y, _DAY_N, _OWN, _UP, _DOWN, _AT, _ONE = range(7)
+# Columns of a day: Y, N, K_dd, K_dd·e^(L_d − R), e^(R − L_d), R, V⁻¹1 of a trade, its weight.
+_DAY_Y, _DAY_N, _OWN, _UP, _DOWN, _AT, _ONE, _WEIGHT = range(8)
 
 
 # --- nodes ---------------------------------------------------------------------------------
@@ -159,7 +167,7 @@ def _matching(t, codes, d, v):
 def cut(t, day):
     """Where the blocks begin, and the end; no trade is in two of them.
 
-    A block that begins after the first trade of a day ends with that day.
+    A block that begins after the first trade of a day ends with that day, each with its span.
     """
     rows = t.shape[0]
     starts = np.empty(rows + 1, np.int64)
@@ -168,7 +176,10 @@ def cut(t, day):
         if p > 0 and t[p] == t[p - 1]:
             continue
         is_new_day = p == 0 or day[t[p]] != day[t[p - 1]]
-        if p == 0 or trades == _BLOCK or (is_new_day and (trades >= _FEW or has_begun_late)):
+        ends = is_new_day and (trades >= _FEW or has_begun_late)
+        if is_new_day and p > 0:
+            ends |= day[t[p]] // SPAN != day[t[p - 1]] // SPAN
+        if p == 0 or trades == _BLOCK or ends:
             starts[n], trades, has_begun_late = p, 0, not is_new_day
             n += 1
         trades += 1
@@ -208,22 +219,20 @@ def _columns(i, widths, pairs, offset):
 
 @_jit
 def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of_trade, keys, day,
-                  of_day, across, ones_total, noise, total):  # fmt: skip
+                  of_day, ones_total, noise, total):  # fmt: skip
     """The slices that add one dimension to a node and, if `pairs`, those that add two.
 
-    `of_trade` (trades × 8) and `keys` are what `columns_of_trades` makes; `across` tells whether
-    days share anything. Returns for each slice (dimension, value, later dimension or −1, its
-    value), its trades, whether a simpler one has the same actions, and the hash of its trades;
-    and of all slices their means, variances, differences to the complement, clustered errors of
-    these, evidence and information (6 × slices).
+    `of_trade` (trades × 8) and `keys` are what `columns_of_trades` makes. Returns for each slice
+    (dimension, value, later dimension or −1, its value), its trades, whether a simpler one has the
+    same actions, and the hash of its trades; and of all slices their means, variances, differences
+    to the complement, clustered errors of these, evidence and information (6 × slices).
     """
     n_dims = codes.shape[0]
-    starts, constant = _with_one_reference(t, starts, constant, day, of_day)
-    trades, masks = (t, of_trade, keys, day, of_day), _masks(across)
+    trades = t, of_trade, keys, day, of_day
     node = t, codes, starts, constant, widths, pairs, repeated
     whole = _moments(of_day), of_trade.shape[0], ones_total, noise, total
     begins, offset = _sizes(widths, pairs), np.zeros(n_dims, np.int64)
-    # The day from which on the reference of each dimension's cells is that of the day.
+    # The last day that the cells of each dimension have been brought to.
     since = np.full(n_dims, day[t[0]])
     least = max(_CHUNK, begins[-1] // _CELLS_PER_ITEM)
     chunks = _chunks(starts, least)
@@ -240,13 +249,13 @@ def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of
         filled = _empty(n_cells, repeated)
         for c in range(chunks.shape[0] - 1):
             if i0 == 0:
-                _make_items(trades, starts, chunks[c], chunks[c + 1], masks, room)
+                _make_items(trades, starts, chunks[c], chunks[c + 1], room)
             for i in range(i0, i1):
                 if widths[i] > 1:
                     stride, lo = _columns(i, widths, pairs, offset), begins[i] - begins[i0]
                     into = _part(filled, lo, begins[i + 1] - begins[i0], repeated)
-                    since[i] = _fill(node, i, stride, offset, chunks[c], chunks[c + 1], room,
-                                     masks, day, of_day, since[i], into)  # fmt: skip
+                    since[i] = _fill(node, i, stride, offset, chunks[c], chunks[c + 1], room, day,
+                                     of_day, since[i], into)  # fmt: skip
         for i in range(i0, i1):
             stride = _columns(i, widths, pairs, offset)
             used, found = _emit(node, i, stride, offset, begins[i] - begins[i0], filled, n_min,
@@ -296,50 +305,21 @@ def _repeats(marks, actions, k, first, n_rows):
 @_jit
 def _number(marks, k):
     """How many trades a cell has."""
-    return marks[np.uint64(k) * np.uint64(_MARKS) + np.uint64(_ON)] & _LOWER
+    return marks[np.uint64(k) * np.uint64(_MARKS) + np.uint64(_N)]
 
 
 @_jit
-def _with_one_reference(t, starts, constant, day, of_day):
-    """The blocks, those in which the reference of the days changes cut there."""
-    more = 0
-    for b in range(starts.shape[0] - 1):
-        more += _at(t, starts[b], day, of_day) != _at(t, starts[b + 1] - 1, day, of_day)
-    if more == 0:
-        return starts, constant
-    cuts, of_block = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
-    for b in range(starts.shape[0] - 1):
-        for p in range(starts[b], starts[b + 1]):
-            if p == starts[b] or _at(t, p, day, of_day) != _at(t, p - 1, day, of_day):
-                cuts.append(p)
-                of_block.append(b)
-    cuts.append(starts[-1])
-    return np.array(cuts), constant[:, np.array(of_block)].copy()
-
-
-@_jit
-def _at(t, p, day, of_day):
-    return of_day[day[t[p]], _AT]
-
-
-@_jit
-def _nothing(n_cells):
-    """Empty cells, and their marks."""
-    cells, marks = _aligned(n_cells * _CELL), np.zeros(n_cells * _MARKS, np.int64)
-    _forget(marks)
-    return cells, marks
-
-
-@_jit
-def _forget(marks):
-    for k in range(0, marks.shape[0], _MARKS):
-        marks[k + _ON], marks[k + _KEY] = -1 << _HALF, 0
+def _next_span(cells, before, now):
+    """Bring cells from the span of a day to that of a later one (rows of `of_day`)."""
+    share = np.exp(now[_AT] - before[_AT])
+    for k in range(0, cells.shape[0], _CELL):
+        _put_four(cells, np.uint64(k + _S), 0.0, 0.0, 0.0, share * cells[k + _CARRY])
 
 
 @_jit
 def _empty(n_cells, repeated):
     """Empty cells with their marks and, where trades have several, actions and last trade."""
-    cells, marks = _nothing(n_cells)
+    cells, marks = _aligned(n_cells * _CELL), np.zeros(n_cells * _MARKS, np.int64)
     more = n_cells * repeated
     return cells, marks, np.zeros(more, np.int64), np.full(more, -1)
 
@@ -381,50 +361,43 @@ def _aligned(n):
 
 
 @_jit
-def _masks(across):
-    """What is left of the last day when a new one begins, and on the same day."""
-    masks = _aligned(8)
-    masks[3], masks[4:] = across, 1.0
-    return masks
-
-
-@_jit
-def _make_items(trades, starts, first, last, masks, room):
+def _make_items(trades, starts, first, last, room):
     """Make items of the trades of the actions of the blocks first … last, and of the blocks."""
     t, of_trade, keys, day, of_day = trades
     items, exact, blocks, exact_blocks = room
     for p in range(starts[first], starts[last]):
         r, at = t[p], (p - starts[first]) * _ITEM
-        d, y = day[r], of_trade[r, _TOTAL]
+        on, y = of_day[day[r]], of_trade[r, _TOTAL]
         for c in range(8):
             items[at + c] = of_trade[r, c]
-        own, down, up = of_day[d, _OWN], of_day[d, _DOWN], of_day[d, _UP]
-        _put_four(items, np.uint64(at + _S), y, 1.0, y + 1.0, down)
-        _put_four(items, np.uint64(at + _ADDED), y * y, 1.0, (y + 1.0) * (y + 1.0), own)
-        _put_four(items, np.uint64(at + _FACTOR), 2.0 * y, 2.0, 2.0 * (y + 1.0), 2.0 * up)
-        exact[at + _NOTED + _ON], exact[at + _NOTED + _KEY] = (d << _HALF) + 1, keys[r]
-    cells, marks = _nothing(1)
+        z, w, f = y + 1.0, on[_WEIGHT], 2.0 / on[_WEIGHT]
+        _put_four(items, np.uint64(at + _S), w * y, w, w * z, on[_DOWN])
+        _put_four(items, np.uint64(at + _ADDED), y * y, 1.0, z * z, on[_OWN])
+        _put_four(items, np.uint64(at + _FACTOR), f * y, f, f * z, 2.0 * on[_UP])
+        exact[at + _NOTED + _N], exact[at + _NOTED + _KEY] = 1, keys[r]
+    cells, marks, _, _ = _empty(1, False)
     for b in range(first, last):
-        cells[:], ups = 0.0, 0.0
-        _forget(marks)
+        cells[:], marks[:], weight, ups = 0.0, 0, 0.0, 0.0
         for p in range(starts[b], starts[b + 1]):
             if p == starts[b] or t[p] != t[p - 1]:
                 e = p - starts[first]
-                _add_item(items, exact, e, masks, cells, marks, 0)
-                ups += items[e * _ITEM + _FACTOR + 3]
-        _as_item(cells, marks, 0, ups, blocks, exact_blocks, b - first)
+                _add_item(items, exact, e, cells, marks, 0)
+                weight = items[e * _ITEM + _WEIGHS]
+                ups += items[e * _ITEM + _UPS]
+        _as_item(cells, marks, 0, weight, ups, blocks, exact_blocks, b - first)
 
 
 @_jit
-def _as_item(cells, marks, k, ups, items, exact, v):
-    """Make an item of a cell that began empty with a block."""
-    at, to = k * _CELL, v * _ITEM
+def _as_item(cells, marks, k, weight, ups, items, exact, v):
+    """Make an item of a cell that began empty with a block; its last trade has the weight."""
+    at, to, share = k * _CELL, v * _ITEM, 2.0 / weight
     for c in range(_CELL):
         items[to + c] = cells[at + c]
     for c in range(3):
-        items[to + _FACTOR + c] = 2.0 * cells[at + _S + c]
-    items[to + _FACTOR + 3] = ups
-    exact[to + _NOTED + _ON], exact[to + _NOTED + _KEY] = marks[k * _MARKS], marks[k * _MARKS + 1]
+        items[to + _FACTOR + c] = share * (cells[at + _S + c] / weight)
+    items[to + _UPS] = ups
+    for c in range(_MARKS):
+        exact[to + _NOTED + c] = marks[k * _MARKS + c]
 
 
 @_jit
@@ -438,144 +411,162 @@ def _sizes(widths, pairs):
 
 
 @_jit
-def _fill(node, i, stride, offset, first, last, room, masks, day, of_day, since, into):
-    """Add the blocks first … last to the cells of dimension i; returns the last of their days.
+def _fill(node, i, stride, offset, first, end, room, day, of_day, since, into):
+    """Add the blocks first … end to the cells of dimension i; returns the last of their days.
 
-    `since` is the last day of what was there before.
+    `since` is the last day of what was there before. What is unpacked here is not unpacked for
+    each block: numba counts references to arrays, which takes as long as adding a few trades.
     """
-    t, codes, starts, constant, widths, _, repeated = node
-    blocks, parts = room[2], _aligned(widths[i] * _ITEM)
-    split = _empty(widths[i], True)
-    parts, ups = (parts, parts.view(np.int64)), np.zeros(widths[i])
+    t, codes, starts, constant, widths, pairs, repeated = node
+    items, exact, blocks, _ = room
+    parts = _aligned(widths[i] * _ITEM)
+    exact_parts = parts.view(np.int64)
+    cells, marks, acted, seen = _empty(widths[i], True)
+    last, ups = np.zeros(widths[i], np.int64), np.zeros(widths[i])
     there = np.empty(widths[i], np.uint64)
-    base = np.empty(np.diff(starts[first : last + 1]).max(), np.uint64)
-    same = np.zeros(codes.shape[0] + 1, np.uint64)  # the first is the cell of the value itself
-    for b in range(first, last):
+    row, base = codes[i], np.empty(np.diff(starts[first : end + 1]).max(), np.uint64)
+    n_dims = codes.shape[0] if pairs else i + 1
+    same, various = np.zeros(n_dims - i, np.uint64), np.empty(n_dims - i, np.int64)
+    for b in range(first, end):
         v, lo, hi = constant[i, b], starts[b], starts[b + 1]
         today = day[t[lo]]
-        if of_day[today, _AT] != of_day[since, _AT]:
-            into[0][_CARRY::_CELL] *= np.exp(of_day[today, _AT] - of_day[since, _AT])
+        if today // SPAN != since // SPAN:
+            _next_span(into[0], of_day[since], of_day[today])
         since = today
         if v == 0:
             continue
         skip, n_there = lo - starts[first], 1
         if v > 0:
             for e in range(_ITEM):
-                parts[0][v * _ITEM + e] = blocks[(b - first) * _ITEM + e]
-            split[2][v], there[0] = hi - lo, v
+                parts[v * _ITEM + e] = blocks[(b - first) * _ITEM + e]
+            acted[v], there[0] = hi - lo, v
         else:
-            n_there = _split_up(room, skip, codes[i, lo:hi], t[lo:hi], repeated, masks, split, ups,
-                                parts, there)  # fmt: skip
-        for p in range(hi - lo):
-            base[p] = np.uint64(codes[i, lo + p]) * np.uint64(stride)
-        n_same = _add_pairs(node, i, b, stride, offset, room, skip, base, masks, into, same)
-        _add_parts(parts, there[:n_there], stride, same[:n_same], masks, split[2], repeated, into)
+            _split_up(items, exact, skip, row, t, lo, hi, repeated, cells, marks, acted, seen, last,
+                      ups)  # fmt: skip
+            n_there = _as_items(items, cells, marks, last, ups, parts, exact_parts, there)
+        _times(row, lo, hi, stride, base)
+        n_same, n_various = _later(constant, widths, i, n_dims, b, offset, same, various)
+        if repeated:
+            for k in range(n_various):
+                j = various[k]
+                _add_actions(items, exact, skip, t, base, codes, j, lo, hi, offset[j], into)
+        else:
+            for k in range(1, n_various, 2):
+                j, h = various[k - 1], various[k]
+                _add_rows_twice(items, exact, skip, base, codes, j, h, lo, hi, offset[j],
+                                offset[h], into)  # fmt: skip
+            if n_various % 2 > 0:
+                j = various[n_various - 1]
+                _add_rows(items, exact, skip, base, codes, j, lo, hi, offset[j], into)
+        _add_parts(parts, exact_parts, there, n_there, stride, same, n_same, acted, repeated, into)
     return since
 
 
 @_jit
-def _split_up(room, skip, codes_i, t, repeated, masks, split, ups, parts, there):
-    """Make items of what a block has of each value; returns how many values are there."""
-    items, exact, _, _ = room
-    cells, marks, actions, seen = split
-    cells[:], actions[:], ups[:], n_there = 0.0, 0, 0.0, 0
-    _forget(marks)
-    for p in range(t.shape[0]):
-        v = np.uint64(codes_i[p])
-        actions[v] += 1
+def _times(row, lo, hi, stride, base):
+    """Where the cells of the values of the actions lo … hi begin."""
+    first, stride = np.uint64(lo), np.uint64(stride)
+    for p in range(np.uint64(hi - lo)):
+        base[p] = np.uint64(row[first + p]) * stride
+
+
+@_jit
+def _split_up(items, exact, skip, row, t, lo, hi, repeated, cells, marks, acted, seen, last, ups):
+    """What a block has of each value: cells, actions, the last item, K_dd·e^(L_d − R)."""
+    cells[:], marks[:], acted[:], ups[:] = 0.0, 0, 0, 0.0
+    first, skip = np.uint64(lo), np.uint64(skip)
+    for p in range(np.uint64(hi - lo)):
+        v, r = np.uint64(row[first + p]), t[first + p]
         if repeated:
-            if seen[v] == t[p]:
-                continue
-            seen[v] = t[p]
-        _add_item(items, exact, skip + p, masks, cells, marks, v)
-        ups[v] += items[(skip + p) * _ITEM + _FACTOR + 3]
-    for v in range(1, ups.shape[0]):
-        if actions[v] > 0:
-            _as_item(cells, marks, v, ups[v], parts[0], parts[1], v)
+            acted[v] += 1
+        if not repeated or seen[v] != r:
+            if repeated:
+                seen[v] = r
+            _add_item(items, exact, skip + p, cells, marks, v)
+            last[v] = skip + p
+            ups[v] += items[(skip + p) * np.uint64(_ITEM) + np.uint64(_UPS)]
+
+
+@_jit
+def _as_items(items, cells, marks, last, ups, parts, exact, there):
+    """Make items of the cells of the values that are there; returns how many they are."""
+    n_there = 0
+    for v in range(1, last.shape[0]):
+        if _number(marks, v) > 0:
+            _as_item(cells, marks, v, items[last[v] * _ITEM + _WEIGHS], ups[v], parts, exact, v)
             there[n_there] = v
             n_there += 1
     return n_there
 
 
 @_jit
-def _add_pairs(node, i, b, stride, offset, room, skip, base, masks, into, same):
-    """Add a block to the cells of dimension i with the later ones that vary in it.
+def _later(constant, widths, i, n_dims, b, offset, same, various):
+    """The later dimensions that have one value in a block, and those that have several.
 
-    The others have one cell for each value; where, is noted from `same[1]` on. Returns the end.
+    Of the first, the cells of a value are noted from `same[1]` on. Returns both ends.
     """
-    t, codes, starts, constant, widths, pairs, repeated = node
-    lo, hi = starts[b], starts[b + 1]
-    n_same, waiting = 1, -1  # a dimension that is gone through together with the next
-    for j in range(i + 1, codes.shape[0] if pairs else 0):
+    n_same, n_various = 1, 0
+    for j in range(i + 1, n_dims):
         value = constant[j, b]
-        if widths[j] <= 1 or value == 0:
-            continue
-        if value > 0:
+        if widths[j] > 1 and value > 0:
             same[n_same] = offset[j] + value
             n_same += 1
-        elif repeated:
-            _add_actions(room, skip, t[lo:hi], base, codes[j, lo:hi], offset[j], masks, into)
-        elif waiting < 0:
-            waiting = j
-        else:
-            _add_rows_twice(room, skip, base, codes[waiting, lo:hi], offset[waiting],
-                            codes[j, lo:hi], offset[j], masks, into)  # fmt: skip
-            waiting = -1
-    if waiting >= 0:
-        _add_rows(room, skip, base, codes[waiting, lo:hi], offset[waiting], masks, into)
-    return n_same
+        elif widths[j] > 1 and value < 0:
+            various[n_various] = j
+            n_various += 1
+    return n_same, n_various
 
 
 @_jit
-def _add_parts(parts, there, stride, same, masks, acted, repeated, into):
+def _add_parts(items, exact, there, n_there, stride, same, n_same, acted, repeated, into):
     """Add what a block has of each value to the same cells of each."""
-    items, exact = parts
     cells, marks, actions, _ = into
-    for e in range(there.shape[0]):
+    for e in range(n_there):
         v = there[e]
-        for within in same:
-            k = v * np.uint64(stride) + within
-            _add_item(items, exact, v, masks, cells, marks, k)
+        for c in range(n_same):
+            k = v * np.uint64(stride) + same[c]
+            _add_item(items, exact, v, cells, marks, k)
             if repeated:
                 actions[k] += acted[v]
 
 
 @_jit
-def _add_actions(room, skip, t, base, row, begin, masks, into):
+def _add_actions(items, exact, skip, t, base, codes, j, lo, hi, begin, into):
     """Add actions to their cells, and their trades where the cell has not seen them."""
-    items, exact, _, _ = room
     cells, marks, actions, seen = into
-    for p in range(row.shape[0]):
-        k = base[p] + np.uint64(begin) + np.uint64(row[p])
+    first, begin, row = np.uint64(lo), np.uint64(begin), codes[j]
+    for p in range(np.uint64(hi - lo)):
+        k, r = base[p] + begin + np.uint64(row[first + p]), t[first + p]
         actions[k] += 1
-        if seen[k] != t[p]:
-            seen[k] = t[p]
-            _add_item(items, exact, skip + p, masks, cells, marks, k)
+        if seen[k] != r:
+            seen[k] = r
+            _add_item(items, exact, np.uint64(skip) + p, cells, marks, k)
 
 
 @_jit
-def _add_rows(room, skip, base, row, begin, masks, into):
+def _add_rows(items, exact, skip, base, codes, j, lo, hi, begin, into):
     """Add trades of one action each to their cells of a later dimension."""
-    items, exact, _, _ = room
     cells, marks, _, _ = into
-    for p in range(row.shape[0]):
-        k = base[p] + np.uint64(begin) + np.uint64(row[p])
-        _add_item(items, exact, skip + p, masks, cells, marks, k)
+    first, begin, row = np.uint64(lo), np.uint64(begin), codes[j]
+    for p in range(np.uint64(hi - lo)):
+        k = base[p] + begin + np.uint64(row[first + p])
+        _add_item(items, exact, np.uint64(skip) + p, cells, marks, k)
 
 
 @_jit
-def _add_rows_twice(room, skip, base, row, begin, other, also, masks, into):
+def _add_rows_twice(items, exact, skip, base, codes, j, other, lo, hi, begin, also, into):
     """The same for two later dimensions at once."""
-    items, exact, _, _ = room
     cells, marks, _, _ = into
-    for p in range(row.shape[0]):
-        k = base[p] + np.uint64(begin) + np.uint64(row[p])
-        h = base[p] + np.uint64(also) + np.uint64(other[p])
-        _add_twice(items, exact, skip + p, masks, cells, marks, k, h)
+    first, begin, also = np.uint64(lo), np.uint64(begin), np.uint64(also)
+    row, other_row = codes[j], codes[other]
+    for p in range(np.uint64(hi - lo)):
+        k = base[p] + begin + np.uint64(row[first + p])
+        h = base[p] + also + np.uint64(other_row[first + p])
+        _add_twice(items, exact, np.uint64(skip) + p, cells, marks, k, h)
 
 
 @_jit
-def _add_item(items, exact, e, masks, cells, marks, k):
+def _add_item(items, exact, e, cells, marks, k):
     """Add item e to cell k, which has no later trade.
 
     A block of several days begins a new one: then no cell has trades of its first day. There are
@@ -584,9 +575,7 @@ def _add_item(items, exact, e, masks, cells, marks, k):
     """
     x, to = np.uint64(e) * np.uint64(_ITEM), np.uint64(k) * np.uint64(_CELL)
     of, on = x + np.uint64(_NOTED), np.uint64(k) * np.uint64(_MARKS)
-    before, more = marks[on], exact[of]
-    m = np.uint64(before >> _HALF == more >> _HALF) * np.uint64(4)
-    marks[on] = (before & _LOWER) + more
+    marks[on] += exact[of]
     marks[on + np.uint64(_KEY)] += exact[of + np.uint64(_KEY)]
     a0, a1, a2, a3 = _four(cells, to)
     a4, a5, a6, a7 = _four(cells, to + np.uint64(4))
@@ -595,12 +584,10 @@ def _add_item(items, exact, e, masks, cells, marks, k):
     _put_four(cells, to, a0 + b0, a1 + b1, a2 + b2, a3 + b3)
     _put_four(cells, to + np.uint64(4), a4 + b4, a5 + b5, a6 + b6, a7 + b7)
     s0, s1, s2, s3 = _four(cells, to + np.uint64(_S))
-    m0, m1, m2, m3 = _four(masks, m)
     d0, d1, d2, d3 = _four(items, x + np.uint64(_S))
     f0, f1, f2, f3 = _four(items, x + np.uint64(_FACTOR))
     w0, w1, w2, w3 = _four(cells, to + np.uint64(_SS))
     e0, e1, e2, e3 = _four(items, x + np.uint64(_ADDED))
-    s0, s1, s2, s3 = s0 * m0, s1 * m1, s2 * m2, s3 * m3
     w0, w1, w2, w3 = (
         w0 + (e0 + s0 * f0),
         w1 + (e1 + s1 * f1),
@@ -612,17 +599,15 @@ def _add_item(items, exact, e, masks, cells, marks, k):
 
 
 @_jit
-def _add_twice(items, exact, e, masks, cells, marks, k, h):
+def _add_twice(items, exact, e, cells, marks, k, h):
     """Add item e to two cells: the same, but it is read once and neither waits for the other."""
     x, half = np.uint64(e) * np.uint64(_ITEM), np.uint64(4)
     a, b = np.uint64(k) * np.uint64(_CELL), np.uint64(h) * np.uint64(_CELL)
-    more, key = exact[x + np.uint64(_NOTED)], exact[x + np.uint64(_NOTED + _KEY)]
+    n, key = exact[x + np.uint64(_NOTED)], exact[x + np.uint64(_NOTED + _KEY)]
     on, at = np.uint64(k) * np.uint64(_MARKS), np.uint64(h) * np.uint64(_MARKS)
-    m = np.uint64(marks[on] >> _HALF == more >> _HALF) * half
-    n = np.uint64(marks[at] >> _HALF == more >> _HALF) * half
-    marks[on] = (marks[on] & _LOWER) + more
-    marks[at] = (marks[at] & _LOWER) + more
+    marks[on] += n
     marks[on + np.uint64(_KEY)] += key
+    marks[at] += n
     marks[at + np.uint64(_KEY)] += key
     l0, l1, l2, l3 = _four(items, x)
     l4, l5, l6, l7 = _four(items, x + half)
@@ -637,10 +622,6 @@ def _add_twice(items, exact, e, masks, cells, marks, k, h):
     b4, b5, b6, b7 = _four(cells, b + half)
     t0, t1, t2, t3 = _four(cells, b + np.uint64(_S))
     w0, w1, w2, w3 = _four(cells, b + np.uint64(_SS))
-    m0, m1, m2, m3 = _four(masks, m)
-    n0, n1, n2, n3 = _four(masks, n)
-    s0, s1, s2, s3 = s0 * m0, s1 * m1, s2 * m2, s3 * m3
-    t0, t1, t2, t3 = t0 * n0, t1 * n1, t2 * n2, t3 * n3
     v0, v1, v2, v3 = (
         v0 + (e0 + s0 * f0),
         v1 + (e1 + s1 * f1),
@@ -951,7 +932,7 @@ def _add(to, x):
 
 
 @_jit
-def weigh_days(by_day, of_day, across):
+def weigh_days(by_day, of_day):
     """c'Kc and 1'V⁻¹x of slices from their trades by day: see `dayshock`."""
     q, g = np.zeros(by_day.shape[0]), np.zeros(by_day.shape[0])
     for s in range(by_day.shape[0]):
@@ -964,7 +945,7 @@ def weigh_days(by_day, of_day, across):
                 carry *= np.exp(of_day[d, _AT] - reference)
                 reference = of_day[d, _AT]
             q[s] += c * (of_day[d, _OWN] * c + 2.0 * of_day[d, _UP] * carry)
-            carry += across * c * of_day[d, _DOWN]
+            carry += c * of_day[d, _DOWN]
             g[s] += c * of_day[d, _ONE]
     return q, g
 

@@ -183,7 +183,7 @@ class Weighted:
         w = whiten(group.day, shock)
         if lattice.has_days:
             x = ShockArrays.of(w, np.zeros(group.n_trades))
-            q, g = weigh_days(lattice.by_day, x.of_day, x.across)
+            q, g = weigh_days(lattice.by_day, x.of_day)
             information = (lattice.table.n - q) / w.noise_variance - g * g / w.ones_total
             return cls(lattice, w, information, g)
         zeros = np.zeros(group.n_trades)

@@ -183,7 +183,7 @@ class Survey:
         x, walk = self.shock, self.walk
         at = node.t, node.numbers, node.starts, node.constant, node.shape.widths, pairs
         where, n, repeats, key, statistics = describe_node(
-            *at, walk.repeated, walk.n_min, self.of_trade, self.keys, walk.day, x.of_day, x.across,
+            *at, walk.repeated, walk.n_min, self.of_trade, self.keys, walk.day, x.of_day,
             x.ones_total, x.noise_variance, x.total,
         )  # fmt: skip
         days = len(x.of_day) if self.daily[0] > 0 else 0

@@ -6,7 +6,6 @@ gathered at a node is in `core.descent`, what it means in `core.mining` and `cor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from learning_assets.core.dayshock import Whitener
 from learning_assets.core.descent import (
+    SPAN,
     constants,
     cut,
     frequent,
@@ -38,8 +38,12 @@ Dims = NDArray[np.int16]
 _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at import
 """As many as there are processors for this process; results do not depend on it."""
 
-_LARGEST_LOG = 300.0
 _KEY_BITS = 64
+
+_WEIGHT_BITS = 54
+"""So many bits a day weighs more than the day before it: all that a number has, and one more."""
+_STEEPEST_LOG = 34.0
+"""As log l falls by more from a day to the next, they share nothing that a number would show."""
 
 
 def in_parallel(task: Callable[[int], Any], count: int) -> list[Any]:
@@ -225,13 +229,12 @@ def _positions(order: Ints) -> Ints:
 class ShockArrays:
     """The day shock as the compiled loops need it.
 
-    `of_day` (days × 7) as `descent` explains it: L is kept as a difference to a reference R that
-    moves on before e^L leaves the range of numbers. `across` is 1 if days share anything, else 0:
-    then a reference is not needed. `total` is the sum of all outcomes.
+    `of_day` (days × 8) as `descent` explains it: L is kept as a difference to a reference R, and
+    weights of days as powers of two; both begin anew with each span, before they leave the range
+    of numbers. `total` is the sum of all outcomes.
     """
 
     of_day: Floats
-    across: float
     ones_total: float
     noise_variance: float
     total: float
@@ -239,29 +242,15 @@ class ShockArrays:
     @classmethod
     def of(cls, w: Whitener, y: Floats) -> ShockArrays:
         """That of a whitener, with the day sums of `y`."""
-        days = len(w.diagonal)
-        ones = np.zeros(days)
+        days = np.arange(len(w.diagonal))
+        ones = np.zeros(len(days))
         ones[w.day] = w.ones
-        sums = np.bincount(w.day, weights=y, minlength=days)
-        counts = np.bincount(w.day, minlength=days)
-        across = not np.all(np.diff(w.log_ratio) < -_LARGEST_LOG)
-        reference = _references(w.log_ratio) if across else w.log_ratio
-        up = np.exp(w.log_ratio - reference)
-        at = reference if across else np.zeros(days)
-        of_day = [sums, counts, w.diagonal, w.diagonal * up, 1 / up, at, ones]
-        return cls(
-            np.column_stack(of_day),
-            float(across),
-            float(w.ones_total),
-            w.noise_variance,
-            float(y.sum()),
-        )
-
-
-def _references(log_ratio: Floats) -> Floats:
-    reference = np.empty_like(log_ratio)
-    now = math.inf
-    for d, value in enumerate(log_ratio):
-        now = value if now - value > _LARGEST_LOG else now
-        reference[d] = now
-    return reference
+        sums = np.bincount(w.day, weights=y, minlength=len(days))
+        counts = np.bincount(w.day, minlength=len(days))
+        log_ratio = np.cumsum(np.maximum(np.diff(w.log_ratio, prepend=0.0), -_STEEPEST_LOG))
+        middle = np.minimum(days - days % SPAN + SPAN // 2, len(days) - 1)
+        reference = log_ratio[middle]
+        up = np.exp(log_ratio - reference)
+        weight = np.exp2(_WEIGHT_BITS * (days % SPAN - SPAN // 2).astype(np.float64))
+        of_day = [sums, counts, w.diagonal, w.diagonal * up, 1 / up, reference, ones, weight]
+        return cls(np.column_stack(of_day), float(w.ones_total), w.noise_variance, float(y.sum()))

@@ -116,6 +116,21 @@ def test_describe_equals_its_twin_on_one_day_and_on_sparse_ones(n_days: int) -> 
     assert_table_equals_twin(frame, DayShock(1.0, 0.3, 0.95), 5, 3)
 
 
+@pytest.mark.parametrize("phi", [0.0, 1e-9, 0.5, 0.98])
+@pytest.mark.parametrize("day_variance", [0.02, 20.0])
+def test_describe_equals_its_twin_over_many_days_with_states_that_last(
+    phi: float, day_variance: float
+) -> None:
+    frame = chaos(Chaos(seed=6, n_days=150, n_trades=500, n_dims=2, most_actions=2))
+    months = frame["closed_at"].dt.strftime("%m")
+    weeks = frame["closed_at"].dt.strftime("%W").astype(int) % 3
+    frame["scope"] = [
+        {**scope, "month": month, "week": str(week)}
+        for scope, month, week in zip(frame["scope"], months, weeks, strict=True)
+    ]
+    assert_table_equals_twin(frame, DayShock(1.0, day_variance, phi), 8, 3)
+
+
 def test_more_slices_than_the_first_buffer_holds_are_all_there() -> None:
     world = Chaos(seed=2, n_trades=300, n_dims=12, n_values=6, most_actions=4, absent=0.0)
     frame = chaos(world)
