@@ -34,8 +34,7 @@ _brief = nb.njit(cache=True, error_model="numpy")
 
 _BLOCK = 64  # trades
 _FEW = 32  # a block of whole days has at least so many trades
-SPAN = 35
-"""For so many days there is one reference, and weights; no block has days of two such spans."""
+_SPAN = 35  # days of a node for which weights and a reference are made; no block has more
 _VARIOUS = -1
 
 # A cell is two lines of the cache. What each trade adds to it, with the sum Y and number N of the
@@ -54,8 +53,14 @@ _ADDED, _FACTOR, _NOTED, _ITEM = 12, 16, 20, 24
 _WEIGHS, _UPS = _S + 1, _FACTOR + 3  # of a trade: its day's weight, and twice K_dd·e^(L_d − R)
 _CHUNK = 2048  # items that are made at once, at the least
 _CELLS_PER_ITEM = 4  # so that the cells are not fetched again too often
-# Columns of a day: Y, N, K_dd, K_dd·e^(L_d − R), e^(R − L_d), R, V⁻¹1 of a trade, its weight.
-_DAY_Y, _DAY_N, _OWN, _UP, _DOWN, _AT, _ONE, _WEIGHT = range(8)
+# Columns of a day: Y, N, K_dd, V⁻¹1 of a trade, L_d with K_de = K_ee·e^(L_e − L_d) for d < e.
+_DAY_Y, _DAY_N, _OWN, _ONE, _LOG = range(5)
+# Of a day in its span: its weight, K_dd·e^(L_d − R), e^(R − L_d).
+_WEIGHT, _UP, _DOWN = range(3)
+_WEIGHTS = np.exp2(54.0 * (np.arange(_SPAN) - _SPAN // 2))  # a number has 53 bits
+# If L falls by more from a day to the next, they share nothing that a number would show.
+_STEEPEST = 34.0
+_HIGHEST_LOG = 600.0  # e to that is a number, and to 34 times the steepest without it
 
 
 # --- nodes ---------------------------------------------------------------------------------
@@ -167,22 +172,21 @@ def _matching(t, codes, d, v):
 def cut(t, day):
     """Where the blocks begin, and the end; no trade is in two of them.
 
-    A block that begins after the first trade of a day ends with that day, each with its span.
+    A block that begins after the first trade of a day ends with that day.
     """
     rows = t.shape[0]
     starts = np.empty(rows + 1, np.int64)
-    n, trades, has_begun_late = 0, 0, False
+    n, trades, days, has_begun_late = 0, 0, 0, False
     for p in range(rows):
         if p > 0 and t[p] == t[p - 1]:
             continue
         is_new_day = p == 0 or day[t[p]] != day[t[p - 1]]
-        ends = is_new_day and (trades >= _FEW or has_begun_late)
-        if is_new_day and p > 0:
-            ends |= day[t[p]] // SPAN != day[t[p - 1]] // SPAN
-        if p == 0 or trades == _BLOCK or ends:
-            starts[n], trades, has_begun_late = p, 0, not is_new_day
+        is_full = is_new_day and (trades >= _FEW or has_begun_late or days == _SPAN)
+        if p == 0 or trades == _BLOCK or is_full:
+            starts[n], trades, days, has_begun_late = p, 0, 0, not is_new_day
             n += 1
         trades += 1
+        days += is_new_day
     starts[n] = rows
     return starts[: n + 1].copy()
 
@@ -228,12 +232,11 @@ def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of
     to the complement, clustered errors of these, evidence and information (6 × slices).
     """
     n_dims = codes.shape[0]
-    trades = t, of_trade, keys, day, of_day
+    in_span, share = _days_in_spans(t, starts, day, of_day)
+    trades = t, of_trade, keys, day, of_day, in_span
     node = t, codes, starts, constant, widths, pairs, repeated
     whole = _moments(of_day), of_trade.shape[0], ones_total, noise, total
     begins, offset = _sizes(widths, pairs), np.zeros(n_dims, np.int64)
-    # The last day that the cells of each dimension have been brought to.
-    since = np.full(n_dims, day[t[0]])
     least = max(_CHUNK, begins[-1] // _CELLS_PER_ITEM)
     chunks = _chunks(starts, least)
     most = np.diff(starts[chunks]).max()
@@ -254,8 +257,7 @@ def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of
                 if widths[i] > 1:
                     stride, lo = _columns(i, widths, pairs, offset), begins[i] - begins[i0]
                     into = _part(filled, lo, begins[i + 1] - begins[i0], repeated)
-                    since[i] = _fill(node, i, stride, offset, chunks[c], chunks[c + 1], room, day,
-                                     of_day, since[i], into)  # fmt: skip
+                    _fill(node, i, stride, offset, chunks[c], chunks[c + 1], room, share, into)
         for i in range(i0, i1):
             stride = _columns(i, widths, pairs, offset)
             used, found = _emit(node, i, stride, offset, begins[i] - begins[i0], filled, n_min,
@@ -309,11 +311,43 @@ def _number(marks, k):
 
 
 @_jit
-def _next_span(cells, before, now):
-    """Bring cells from the span of a day to that of a later one (rows of `of_day`)."""
-    share = np.exp(now[_AT] - before[_AT])
+def _days_in_spans(t, starts, day, of_day):
+    """What the days of a node are in their span; and of each block that begins one, √e^(R' − R).
+
+    R' is the reference of that span and R of the one before; of other blocks it is −1. Without the
+    root it would leave the range of numbers where what it is multiplied with does not.
+    """
+    out, share = np.empty((of_day.shape[0], 3)), np.full(starts.shape[0] - 1, -1.0)
+    log, reference, before, k = 0.0, -_HIGHEST_LOG, 0, -1
+    for b in range(share.shape[0]):
+        days = 0
+        for p in range(starts[b], starts[b + 1]):
+            days += _is_new_day(t, p, day)
+        is_new_span = k + days >= _SPAN
+        for p in range(starts[b], starts[b + 1]):
+            if not _is_new_day(t, p, day):
+                continue
+            d = day[t[p]]
+            log += max(of_day[d, _LOG] - of_day[before, _LOG], -_STEEPEST) if p > 0 else 0.0
+            before, k = d, k + 1
+            if is_new_span:
+                share[b] = np.exp((log - _HIGHEST_LOG - reference) / 2)
+                reference, k, is_new_span = log - _HIGHEST_LOG, 0, False
+            down = np.exp(reference - log)
+            out[d, _WEIGHT], out[d, _UP], out[d, _DOWN] = _WEIGHTS[k], of_day[d, _OWN] / down, down
+    return out, share
+
+
+@_jit
+def _is_new_day(t, p, day):
+    return p == 0 or day[t[p]] != day[t[p - 1]]
+
+
+@_jit
+def _next_span(cells, share):
+    """Bring cells to the next span of days: no sum of a day goes on, the reference is another."""
     for k in range(0, cells.shape[0], _CELL):
-        _put_four(cells, np.uint64(k + _S), 0.0, 0.0, 0.0, share * cells[k + _CARRY])
+        _put_four(cells, np.uint64(k + _S), 0.0, 0.0, 0.0, cells[k + _CARRY] * share * share)
 
 
 @_jit
@@ -363,17 +397,17 @@ def _aligned(n):
 @_jit
 def _make_items(trades, starts, first, last, room):
     """Make items of the trades of the actions of the blocks first … last, and of the blocks."""
-    t, of_trade, keys, day, of_day = trades
+    t, of_trade, keys, day, of_day, in_span = trades
     items, exact, blocks, exact_blocks = room
     for p in range(starts[first], starts[last]):
         r, at = t[p], (p - starts[first]) * _ITEM
-        on, y = of_day[day[r]], of_trade[r, _TOTAL]
+        d, y = day[r], of_trade[r, _TOTAL]
         for c in range(8):
             items[at + c] = of_trade[r, c]
-        z, w, f = y + 1.0, on[_WEIGHT], 2.0 / on[_WEIGHT]
-        _put_four(items, np.uint64(at + _S), w * y, w, w * z, on[_DOWN])
-        _put_four(items, np.uint64(at + _ADDED), y * y, 1.0, z * z, on[_OWN])
-        _put_four(items, np.uint64(at + _FACTOR), f * y, f, f * z, 2.0 * on[_UP])
+        z, w, f = y + 1.0, in_span[d, _WEIGHT], 2.0 / in_span[d, _WEIGHT]
+        _put_four(items, np.uint64(at + _S), w * y, w, w * z, in_span[d, _DOWN])
+        _put_four(items, np.uint64(at + _ADDED), y * y, 1.0, z * z, of_day[d, _OWN])
+        _put_four(items, np.uint64(at + _FACTOR), f * y, f, f * z, 2.0 * in_span[d, _UP])
         exact[at + _NOTED + _N], exact[at + _NOTED + _KEY] = 1, keys[r]
     cells, marks, _, _ = _empty(1, False)
     for b in range(first, last):
@@ -411,11 +445,11 @@ def _sizes(widths, pairs):
 
 
 @_jit
-def _fill(node, i, stride, offset, first, end, room, day, of_day, since, into):
-    """Add the blocks first … end to the cells of dimension i; returns the last of their days.
+def _fill(node, i, stride, offset, first, end, room, share, into):
+    """Add the blocks first … end to the cells of dimension i.
 
-    `since` is the last day of what was there before. What is unpacked here is not unpacked for
-    each block: numba counts references to arrays, which takes as long as adding a few trades.
+    What is unpacked here is not unpacked for each block: numba counts references to arrays, which
+    takes as long as adding a few trades.
     """
     t, codes, starts, constant, widths, pairs, repeated = node
     items, exact, blocks, _ = room
@@ -429,10 +463,8 @@ def _fill(node, i, stride, offset, first, end, room, day, of_day, since, into):
     same, various = np.zeros(n_dims - i, np.uint64), np.empty(n_dims - i, np.int64)
     for b in range(first, end):
         v, lo, hi = constant[i, b], starts[b], starts[b + 1]
-        today = day[t[lo]]
-        if today // SPAN != since // SPAN:
-            _next_span(into[0], of_day[since], of_day[today])
-        since = today
+        if share[b] >= 0.0:
+            _next_span(into[0], share[b])
         if v == 0:
             continue
         skip, n_there = lo - starts[first], 1
@@ -459,7 +491,6 @@ def _fill(node, i, stride, offset, first, end, room, day, of_day, since, into):
                 j = various[n_various - 1]
                 _add_rows(items, exact, skip, base, codes, j, lo, hi, offset[j], into)
         _add_parts(parts, exact_parts, there, n_there, stride, same, n_same, acted, repeated, into)
-    return since
 
 
 @_jit
@@ -935,17 +966,24 @@ def _add(to, x):
 def weigh_days(by_day, of_day):
     """c'Kc and 1'V⁻¹x of slices from their trades by day: see `dayshock`."""
     q, g = np.zeros(by_day.shape[0]), np.zeros(by_day.shape[0])
+    down, share = np.ones(by_day.shape[1]), np.ones(by_day.shape[1])
+    up, log, reference = 2.0 * of_day[:, _OWN], 0.0, 0.0
+    for d in range(1, by_day.shape[1]):
+        log += max(of_day[d, _LOG] - of_day[d - 1, _LOG], -_STEEPEST)
+        if reference - log > _HIGHEST_LOG:
+            share[d], reference = np.exp(log - reference), log
+        down[d] = np.exp(reference - log)
+        up[d] /= down[d]
     for s in range(by_day.shape[0]):
-        carry, reference = 0.0, 0.0
+        carry = 0.0
         for d in range(by_day.shape[1]):
+            if share[d] != 1.0:
+                carry *= share[d]
             c = np.float64(by_day[s, d])
             if c == 0.0:
                 continue
-            if reference != of_day[d, _AT]:
-                carry *= np.exp(of_day[d, _AT] - reference)
-                reference = of_day[d, _AT]
-            q[s] += c * (of_day[d, _OWN] * c + 2.0 * of_day[d, _UP] * carry)
-            carry += c * of_day[d, _DOWN]
+            q[s] += c * (of_day[d, _OWN] * c + up[d] * carry)
+            carry += c * down[d]
             g[s] += c * of_day[d, _ONE]
     return q, g
 

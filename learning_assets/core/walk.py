@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from learning_assets.core.dayshock import Whitener
 from learning_assets.core.descent import (
-    SPAN,
     constants,
     cut,
     frequent,
@@ -39,11 +38,6 @@ _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # 
 """As many as there are processors for this process; results do not depend on it."""
 
 _KEY_BITS = 64
-
-_WEIGHT_BITS = 54
-"""So many bits a day weighs more than the day before it: all that a number has, and one more."""
-_STEEPEST_LOG = 34.0
-"""As log l falls by more from a day to the next, they share nothing that a number would show."""
 
 
 def in_parallel(task: Callable[[int], Any], count: int) -> list[Any]:
@@ -229,9 +223,7 @@ def _positions(order: Ints) -> Ints:
 class ShockArrays:
     """The day shock as the compiled loops need it.
 
-    `of_day` (days × 8) as `descent` explains it: L is kept as a difference to a reference R, and
-    weights of days as powers of two; both begin anew with each span, before they leave the range
-    of numbers. `total` is the sum of all outcomes.
+    `of_day` (days × 5) as `descent` explains it, `total` the sum of all outcomes.
     """
 
     of_day: Floats
@@ -242,15 +234,8 @@ class ShockArrays:
     @classmethod
     def of(cls, w: Whitener, y: Floats) -> ShockArrays:
         """That of a whitener, with the day sums of `y`."""
-        days = np.arange(len(w.diagonal))
-        ones = np.zeros(len(days))
-        ones[w.day] = w.ones
-        sums = np.bincount(w.day, weights=y, minlength=len(days))
-        counts = np.bincount(w.day, minlength=len(days))
-        log_ratio = np.cumsum(np.maximum(np.diff(w.log_ratio, prepend=0.0), -_STEEPEST_LOG))
-        middle = np.minimum(days - days % SPAN + SPAN // 2, len(days) - 1)
-        reference = log_ratio[middle]
-        up = np.exp(log_ratio - reference)
-        weight = np.exp2(_WEIGHT_BITS * (days % SPAN - SPAN // 2).astype(np.float64))
-        of_day = [sums, counts, w.diagonal, w.diagonal * up, 1 / up, reference, ones, weight]
+        days = len(w.diagonal)
+        sums = np.bincount(w.day, weights=y, minlength=days)
+        counts = np.bincount(w.day, minlength=days)
+        of_day = [sums, counts, w.diagonal, w.ones_of_day(), w.log_ratio]
         return cls(np.column_stack(of_day), float(w.ones_total), w.noise_variance, float(y.sum()))

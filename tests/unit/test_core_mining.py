@@ -116,12 +116,12 @@ def test_describe_equals_its_twin_on_one_day_and_on_sparse_ones(n_days: int) -> 
     assert_table_equals_twin(frame, DayShock(1.0, 0.3, 0.95), 5, 3)
 
 
-@pytest.mark.parametrize("phi", [0.0, 1e-9, 0.5, 0.98])
-@pytest.mark.parametrize("day_variance", [0.02, 20.0])
+@pytest.mark.parametrize("phi", [0.0, 1e-9, 0.001, 0.02, 0.5, 0.98])
+@pytest.mark.parametrize(("day_variance", "n_days"), [(0.02, 150), (50.0, 150), (50.0, 400)])
 def test_describe_equals_its_twin_over_many_days_with_states_that_last(
-    phi: float, day_variance: float
+    phi: float, day_variance: float, n_days: int
 ) -> None:
-    frame = chaos(Chaos(seed=6, n_days=150, n_trades=500, n_dims=2, most_actions=2))
+    frame = chaos(Chaos(seed=6, n_days=n_days, n_trades=500, n_dims=2, most_actions=2))
     months = frame["closed_at"].dt.strftime("%m")
     weeks = frame["closed_at"].dt.strftime("%W").astype(int) % 3
     frame["scope"] = [
