@@ -77,8 +77,9 @@ def frequent(codes, t, starts, constant, width, n_min):
     number, value = np.zeros((dims, width), codes.dtype), np.zeros((dims, width), np.int64)
     widths = np.ones(dims, np.int64)
     trades, last = np.empty(width, np.int64), np.empty(width, np.int64)
+    repeated = _distinct(t, 0, t.shape[0]) < t.shape[0]
     for d in range(dims):
-        _count(codes[d], t, starts, constant[d], trades, last)
+        _count(codes[d], t, starts, constant[d], repeated, trades, last)
         for v in range(1, width):
             if trades[v] >= n_min:
                 number[d, v] = widths[d]
@@ -104,20 +105,20 @@ def renumber(codes, constant, number):
 
 
 @_jit
-def _count(codes_d, t, starts, constant_d, trades, last):
+def _count(codes_d, t, starts, constant_d, repeated, trades, last):
     """Distinct trades of each value of a dimension."""
-    trades[:] = 0
-    last[:] = -1
+    trades[:], last[:] = 0, -1
     for b in range(constant_d.shape[0]):
-        lo, hi = starts[b], starts[b + 1]
-        if constant_d[b] >= 0:
-            if constant_d[b] > 0:
-                trades[constant_d[b]] += _distinct(t, lo, hi)
-            continue
-        for p in range(lo, hi):
-            v = codes_d[p]
-            trades[v] += last[v] != t[p]
-            last[v] = t[p]
+        v, lo, hi = constant_d[b], starts[b], starts[b + 1]
+        if v > 0:
+            trades[v] += _distinct(t, lo, hi) if repeated else hi - lo
+        elif v < 0 and repeated:
+            for p in range(np.uint64(lo), np.uint64(hi)):
+                trades[codes_d[p]] += last[codes_d[p]] != t[p]
+                last[codes_d[p]] = t[p]
+        elif v < 0:
+            for p in range(np.uint64(lo), np.uint64(hi)):
+                trades[codes_d[p]] += 1
 
 
 @_jit
@@ -164,7 +165,7 @@ def _matching(t, codes, d, v):
     for k in range(inside.shape[0]):
         from_, to = codes[d + 1 + k], inside[k]
         for p in range(at.shape[0]):
-            to[p] = from_[at[p]]
+            to[p] = from_[np.uint64(at[p])]
     return t[at], inside
 
 
@@ -198,7 +199,7 @@ def constants(codes, starts):
     for j in range(codes.shape[0]):
         for b in range(out.shape[1]):
             first, differs = codes[j, starts[b]], False
-            for p in range(starts[b], starts[b + 1]):
+            for p in range(np.uint64(starts[b]), np.uint64(starts[b + 1])):
                 differs |= codes[j, p] != first
             out[j, b] = _VARIOUS if differs else first
     return out
@@ -270,10 +271,11 @@ def describe_node(t, codes, starts, constant, widths, pairs, repeated, n_min, of
 @_jit
 def _emit(node, i, stride, offset, begin, filled, n_min, whole, used, found):
     """Write down the slices of dimension i, whose cells begin at `begin`."""
-    t, codes, _, _, widths, pairs, _ = node
+    t, codes, _, _, widths, pairs, repeated = node
     cells, marks, actions, _ = filled
     for v in range(1, widths[i]):
         first = np.uint64(begin + v * stride)
+        simpler = actions[first] if repeated else _number(marks, first)
         while used + stride > found[2].shape[0]:
             found = _larger(found[0]), _larger(found[1]), _larger(found[2])
         out_i, out_f, out_k = found
@@ -287,21 +289,13 @@ def _emit(node, i, stride, offset, begin, filled, n_min, whole, used, found):
                 s = np.uint64(used)
                 out_i[s, 0], out_i[s, 1] = i, v
                 out_i[s, 2], out_i[s, 3] = (-1, -1) if alone else (j, w)
-                out_i[s, 4], out_i[s, 5] = n, _repeats(marks, actions, k, first, t.shape[0])
+                mine, node_has = actions[k] if repeated else n, t.shape[0]
+                is_same = mine == simpler or simpler == node_has
+                out_i[s, 4], out_i[s, 5] = n, mine == node_has or (is_same and not alone)
                 out_k[s] = np.uint64(marks[k * np.uint64(_MARKS) + np.uint64(_KEY)])
                 _statistics(out_f, s, cells, k, n, whole)
                 used += 1
     return used, found
-
-
-@_jit
-def _repeats(marks, actions, k, first, n_rows):
-    """Whether a cell has the actions of the node, of its first value, or that has the node's."""
-    if actions.shape[0] > 0:
-        mine, simpler = actions[k], actions[first]
-    else:
-        mine, simpler = _number(marks, k), _number(marks, first)
-    return mine == n_rows or (k != first and (mine == simpler or simpler == n_rows))
 
 
 @_jit
@@ -318,29 +312,26 @@ def _days_in_spans(t, starts, day, of_day):
     root it would leave the range of numbers where what it is multiplied with does not.
     """
     out, share = np.empty((of_day.shape[0], 3)), np.full(starts.shape[0] - 1, -1.0)
-    log, reference, before, k = 0.0, -_HIGHEST_LOG, 0, -1
+    log, reference, k, before = 0.0, -_HIGHEST_LOG, -1, day[t[0]]
     for b in range(share.shape[0]):
-        days = 0
+        today, days = before if b > 0 else -1, 0
         for p in range(starts[b], starts[b + 1]):
-            days += _is_new_day(t, p, day)
-        is_new_span = k + days >= _SPAN
+            days += day[t[p]] != today
+            today = day[t[p]]
+        begins, today = k + days >= _SPAN, before if b > 0 else -1
         for p in range(starts[b], starts[b + 1]):
-            if not _is_new_day(t, p, day):
+            if day[t[p]] == today:
                 continue
-            d = day[t[p]]
-            log += max(of_day[d, _LOG] - of_day[before, _LOG], -_STEEPEST) if p > 0 else 0.0
-            before, k = d, k + 1
-            if is_new_span:
+            today = day[t[p]]
+            log += max(of_day[today, _LOG] - of_day[before, _LOG], -_STEEPEST)
+            before, k = today, k + 1
+            if begins:
                 share[b] = np.exp((log - _HIGHEST_LOG - reference) / 2)
-                reference, k, is_new_span = log - _HIGHEST_LOG, 0, False
+                reference, k, begins = log - _HIGHEST_LOG, 0, False
             down = np.exp(reference - log)
-            out[d, _WEIGHT], out[d, _UP], out[d, _DOWN] = _WEIGHTS[k], of_day[d, _OWN] / down, down
+            out[today, _WEIGHT], out[today, _DOWN] = _WEIGHTS[k], down
+            out[today, _UP] = of_day[today, _OWN] / down
     return out, share
-
-
-@_jit
-def _is_new_day(t, p, day):
-    return p == 0 or day[t[p]] != day[t[p - 1]]
 
 
 @_jit
