@@ -10,6 +10,8 @@ block is added up once by the values of the first one, and not again for each ac
 
 What is summed by day is never closed: where y joins the S of its day, S² grows by y·(2·S + y), and
 so does every other square. With few trades a day nearly each one would end the day of its cell.
+Nor does a cell know which day it saw last: S is kept times a weight that is 2^54 times that of the
+day before, so that what is left of earlier days is less than a number shows.
 
 Arrays in, arrays out: names, threads and meaning are in `core.mining`. Types are inferred by
 numba, which cannot cache a function that calls itself: the recursion is in `core.mining` too.
@@ -42,8 +44,7 @@ _VARIOUS = -1
 _TOTAL, _SQUARES, _SCORE, _SY, _SN, _CY, _CN, _G = range(8)
 # … what it has of the last day seen, S and c (outcomes and trades) and S + c, times the weight of
 # that day, and Σ e^(R − L_d) of all trades with a reference R; and over the days Σ S², Σ c²,
-# Σ (S + c)² and c'Kc. The weight of a day is so much larger than that of the day before that
-# nothing of the latter counts: so no cell needs to know which day it saw last.
+# Σ (S + c)² and c'Kc.
 _S, _CARRY, _SS, _CC, _ZZ, _Q, _CELL = 8, 11, 12, 13, 14, 15, 16
 # Its marks: the number of its trades and their hash.
 _N, _KEY, _MARKS = range(3)
@@ -60,7 +61,7 @@ _WEIGHT, _UP, _DOWN = range(3)
 _WEIGHTS = np.exp2(54.0 * (np.arange(_SPAN) - _SPAN // 2))  # a number has 53 bits
 # If L falls by more from a day to the next, they share nothing that a number would show.
 _STEEPEST = 34.0
-_HIGHEST_LOG = 600.0  # e to that is a number, and to 34 times the steepest without it
+_HIGHEST_LOG = 600.0  # L − R is at most so much, and by as much as L falls in a span less
 
 
 # --- nodes ---------------------------------------------------------------------------------
@@ -312,18 +313,19 @@ def _days_in_spans(t, starts, day, of_day):
     root it would leave the range of numbers where what it is multiplied with does not.
     """
     out, share = np.empty((of_day.shape[0], 3)), np.full(starts.shape[0] - 1, -1.0)
-    log, reference, k, before = 0.0, -_HIGHEST_LOG, -1, day[t[0]]
+    log, reference, k, before = 0.0, -_HIGHEST_LOG, -1, -1
     for b in range(share.shape[0]):
-        today, days = before if b > 0 else -1, 0
+        today, days = before, 0
         for p in range(starts[b], starts[b + 1]):
             days += day[t[p]] != today
             today = day[t[p]]
-        begins, today = k + days >= _SPAN, before if b > 0 else -1
+        begins, today = k + days >= _SPAN, before
         for p in range(starts[b], starts[b + 1]):
             if day[t[p]] == today:
                 continue
             today = day[t[p]]
-            log += max(of_day[today, _LOG] - of_day[before, _LOG], -_STEEPEST)
+            if before >= 0:
+                log += max(of_day[today, _LOG] - of_day[before, _LOG], -_STEEPEST)
             before, k = today, k + 1
             if begins:
                 share[b] = np.exp((log - _HIGHEST_LOG - reference) / 2)
