@@ -11,7 +11,7 @@ block is added up once by the values of the first one, and not again for each ac
 What is summed by day is never closed: where y joins the S of its day, S² grows by y·(2·S + y), and
 so does every other square. With few trades a day nearly each one would end the day of its cell.
 Nor does a cell know which day it saw last: S is kept times a weight that is 2^54 times that of the
-day before, so that what is left of earlier days is less than a number shows.
+day before, so that what is left of earlier days is less than a sum of squares shows.
 
 Arrays in, arrays out: names, threads and meaning are in `core.mining`. Types are inferred by
 numba, which cannot cache a function that calls itself: the recursion is in `core.mining` too.
@@ -36,7 +36,7 @@ _brief = nb.njit(cache=True, error_model="numpy")
 
 _BLOCK = 64  # trades
 _FEW = 32  # a block of whole days has at least so many trades
-_SPAN = 35  # days of a node for which weights and a reference are made; no block has more
+_SPAN = 35  # days of a node for which weights and a reference are made; a block has _FEW at most
 _VARIOUS = -1
 
 # A cell is two lines of the cache. What each trade adds to it, with the sum Y and number N of the
@@ -60,7 +60,7 @@ _DAY_Y, _DAY_N, _OWN, _ONE, _LOG = range(5)
 _WEIGHT, _UP, _DOWN = range(3)
 _WEIGHTS = np.exp2(54.0 * (np.arange(_SPAN) - _SPAN // 2))  # a number has 53 bits
 # If L falls by more from a day to the next, they share nothing that a number would show.
-_STEEPEST = 34.0
+_STEEPEST = 37.0
 _HIGHEST_LOG = 600.0  # L − R is at most so much, and by as much as L falls in a span less
 
 
@@ -178,17 +178,15 @@ def cut(t, day):
     """
     rows = t.shape[0]
     starts = np.empty(rows + 1, np.int64)
-    n, trades, days, has_begun_late = 0, 0, 0, False
+    n, trades, has_begun_late = 0, 0, False
     for p in range(rows):
         if p > 0 and t[p] == t[p - 1]:
             continue
         is_new_day = p == 0 or day[t[p]] != day[t[p - 1]]
-        is_full = is_new_day and (trades >= _FEW or has_begun_late or days == _SPAN)
-        if p == 0 or trades == _BLOCK or is_full:
-            starts[n], trades, days, has_begun_late = p, 0, 0, not is_new_day
+        if p == 0 or trades == _BLOCK or (is_new_day and (trades >= _FEW or has_begun_late)):
+            starts[n], trades, has_begun_late = p, 0, not is_new_day
             n += 1
         trades += 1
-        days += is_new_day
     starts[n] = rows
     return starts[: n + 1].copy()
 

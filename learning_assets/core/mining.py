@@ -234,17 +234,16 @@ def joined(parts: Iterable[Iterable[Found]], depth: int) -> Rows:
     n = sum(len(known.n) for known in rows)
     days = min((known.by_day.shape[1] for known in rows), default=0)
     rows = [known._replace(by_day=known.by_day[:, :days]) for known in rows]
-    out = Rows(
-        *_in_one_block(
-            ((n, depth), np.int16),
-            ((n, depth), np.int32),
-            ((n,), np.int32),
-            ((n,), np.bool_),
-            ((n,), np.uint64),
-            ((n, days), np.uint16),
-            ((6, n), np.float64),
-        )
+    dims, codes, of_n, repeats, key, statistics = _in_one_block(
+        ((n, depth), np.int16),
+        ((n, depth), np.int32),
+        ((n,), np.int32),
+        ((n,), np.bool_),
+        ((n,), np.uint64),
+        ((6, n), np.float64),
     )
+    by_day = np.empty((n, days), np.uint16)  # apart, since it may be much and is not needed long
+    out = Rows(dims, codes, of_n, repeats, key, by_day, statistics)
     last = len(out) - 1  # its slices are columns
     for k, columns in enumerate(zip(*rows, strict=True)):
         np.concatenate(columns, axis=int(k == last), out=out[k])
@@ -254,12 +253,12 @@ def joined(parts: Iterable[Iterable[Found]], depth: int) -> Rows:
 def _in_one_block(*kinds: tuple[tuple[int, ...], type[np.generic]]) -> Iterator[NDArray[Any]]:
     """Arrays of these shapes and types in one block of memory.
 
-    Of a block that is given back the allocator keeps twice as much for the next: then its pages
-    are not fetched again.
+    Of a block of up to 32 MiB that is given back glibc keeps twice as much for the next: then its
+    pages are not fetched again.
     """
     sizes = [math.prod(shape) * np.dtype(kind).itemsize for shape, kind in kinds]
     ends = np.cumsum([-(-size // _LINE) * _LINE for size in sizes])
-    block = np.empty(ends[-1] + _LINE, np.uint8)
+    block = np.empty(ends[-1], np.uint8)
     for (shape, kind), size, end in zip(kinds, sizes, ends.tolist(), strict=True):
         begin = end - -(-size // _LINE) * _LINE
         yield block[begin : begin + size].view(kind).reshape(shape)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from worlds import ONE, START, Chaos, chaos, row, to_frame
 
-from learning_assets.core import cubes, mining, walk
+from learning_assets.core import cubes, lattice, mining, walk
 from learning_assets.core.dayshock import DayShock
 from learning_assets.core.events import EventTable, from_frame
-from learning_assets.core.lattice import lattice_of, strongest
+from learning_assets.core.lattice import Weighted, lattice_of, strongest
 from learning_assets.core.mining import (
     Group,
     SliceTable,
@@ -116,19 +116,62 @@ def test_describe_equals_its_twin_on_one_day_and_on_sparse_ones(n_days: int) -> 
     assert_table_equals_twin(frame, DayShock(1.0, 0.3, 0.95), 5, 3)
 
 
-@pytest.mark.parametrize("phi", [0.0, 1e-9, 0.001, 0.02, 0.5, 0.98])
-@pytest.mark.parametrize(("day_variance", "n_days"), [(0.02, 150), (50.0, 150), (50.0, 400)])
-def test_describe_equals_its_twin_over_many_days_with_states_that_last(
-    phi: float, day_variance: float, n_days: int
-) -> None:
-    frame = chaos(Chaos(seed=6, n_days=n_days, n_trades=500, n_dims=2, most_actions=2))
+def with_states(world: Chaos) -> pd.DataFrame:
+    """The event frame of a random world whose scopes have the month and, in turn, the week."""
+    frame = chaos(world)
     months = frame["closed_at"].dt.strftime("%m")
     weeks = frame["closed_at"].dt.strftime("%W").astype(int) % 3
     frame["scope"] = [
         {**scope, "month": month, "week": str(week)}
         for scope, month, week in zip(frame["scope"], months, weeks, strict=True)
     ]
-    assert_table_equals_twin(frame, DayShock(1.0, day_variance, phi), 8, 3)
+    return frame
+
+
+PHIS = (0.0, 1e-9, 0.001, 0.02, 0.5, 0.98)
+
+
+@pytest.mark.parametrize("phi", PHIS)
+@pytest.mark.parametrize("most_actions", [1, 2])
+@pytest.mark.parametrize(("day_variance", "n_days"), [(0.02, 150), (50.0, 150), (50.0, 400)])
+def test_describe_equals_its_twin_over_many_days_with_states_that_last(
+    phi: float, day_variance: float, n_days: int, most_actions: int
+) -> None:
+    world = Chaos(seed=6, n_days=n_days, n_trades=500, n_dims=2, most_actions=most_actions)
+    assert_table_equals_twin(with_states(world), DayShock(1.0, day_variance, phi), 8, 3)
+
+
+@pytest.mark.parametrize("most_actions", [1, 2])
+def test_describe_equals_its_twin_where_a_node_takes_several_chunks(most_actions: int) -> None:
+    world = Chaos(seed=8, n_days=120, n_trades=2600, n_dims=2, most_actions=most_actions)
+    assert_table_equals_twin(with_states(world), DayShock(1.0, 0.3, 0.5), 100, 2)
+
+
+@pytest.mark.parametrize("phi", PHIS)
+def test_information_is_the_same_from_counts_by_day_and_from_a_walk(
+    phi: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, _ = group_and_events(with_states(Chaos(seed=9, n_days=400, n_trades=500, n_dims=2)))
+    y, shock = outcomes(group, 3)[:, 0], DayShock(1.0, 5.0, phi)
+    counted = Weighted.of(lattice_of(group, y, shock, 8, 3), shock)
+    monkeypatch.setattr(lattice, "_MOST_COUNTS", 0)
+    walked = Weighted.of(lattice_of(group, y, shock, 8, 3), shock)
+    assert (counted.lattice.has_days, walked.lattice.has_days) == (True, False)
+    np.testing.assert_allclose(counted.information, walked.information, rtol=1e-9)
+
+
+def test_a_joined_table_has_aligned_columns_also_without_rows() -> None:
+    group, _ = group_and_events(chaos(Chaos(seed=5)))
+    y = outcomes(group, 1)[:, 0]
+    tables = [describe(group, y, y, DayShock(1.0, 0.1, 0.5), n, 3) for n in (4, 10**6)]
+    assert len(tables[0]) > 0
+    assert len(tables[1]) == 0
+    for table in tables:
+        columns = [getattr(table, name) for name in table.__slots__]
+        assert all(column.flags.aligned for column in columns)
+        assert [column.dtype for column in columns] == [
+            np.int8, np.int16, np.int32, np.int32, *[np.float64] * 5, np.uint64
+        ]  # fmt: skip
 
 
 def test_more_slices_than_the_first_buffer_holds_are_all_there() -> None:
