@@ -24,7 +24,6 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
@@ -709,12 +708,12 @@ def _fitted(text: str, width_px: float, size: float) -> str:
 
 def _width(text: str, size: float) -> float:
     """Width in px at the resolution of the pictures."""
-    font = _font()
+    font = get_font(_font_file())  # that of this thread: a font is not for several
     font.set_size(size, DPI)
     font.set_text(text, 0.0)
     return font.get_width_height()[0] / 64
 
 
 @cache
-def _font() -> FT2Font:
-    return get_font(findfont(FontProperties(family=_FONT)))
+def _font_file() -> str:
+    return findfont(FontProperties(family=_FONT))

@@ -27,7 +27,7 @@ import numpy as np
 # it at times: the tests against naive twins would tell.
 nb.config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]  # set when numba is imported
 # Of four at once, not of eight: as a cell is often read again right after it was written, that is
-# a tenth faster also where a register has room for eight.
+# faster also where a register has room for eight.
 llvmlite.binding.set_option("", "--slp-max-reg-size=256")
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
@@ -322,8 +322,7 @@ def _days_in_spans(t, starts, day, of_day):
             if day[t[p]] == today:
                 continue
             today = day[t[p]]
-            if before >= 0:
-                log += max(of_day[today, _LOG] - of_day[before, _LOG], -_STEEPEST)
+            log += _fall(of_day, before, today) if before >= 0 else 0.0
             before, k = today, k + 1
             if begins:
                 share[b] = np.exp((log - _HIGHEST_LOG - reference) / 2)
@@ -332,6 +331,12 @@ def _days_in_spans(t, starts, day, of_day):
             out[today, _WEIGHT], out[today, _DOWN] = _WEIGHTS[k], down
             out[today, _UP] = of_day[today, _OWN] / down
     return out, share
+
+
+@_jit
+def _fall(of_day, before, d):
+    """By how much L falls from a day to a later one (negative)."""
+    return max(of_day[d, _LOG] - of_day[before, _LOG], -_STEEPEST)
 
 
 @_jit
@@ -960,7 +965,7 @@ def weigh_days(by_day, of_day):
     down, share = np.ones(by_day.shape[1]), np.ones(by_day.shape[1])
     up, log, reference = 2.0 * of_day[:, _OWN], 0.0, 0.0
     for d in range(1, by_day.shape[1]):
-        log += max(of_day[d, _LOG] - of_day[d - 1, _LOG], -_STEEPEST)
+        log += _fall(of_day, d - 1, d)
         if reference - log > _HIGHEST_LOG:
             share[d], reference = np.exp(log - reference), log
         down[d] = np.exp(reference - log)

@@ -257,11 +257,10 @@ def _in_one_block(*kinds: tuple[tuple[int, ...], type[np.generic]]) -> Iterator[
     pages are not fetched again.
     """
     sizes = [math.prod(shape) * np.dtype(kind).itemsize for shape, kind in kinds]
-    ends = np.cumsum([-(-size // _LINE) * _LINE for size in sizes])
-    block = np.empty(ends[-1], np.uint8)
-    for (shape, kind), size, end in zip(kinds, sizes, ends.tolist(), strict=True):
-        begin = end - -(-size // _LINE) * _LINE
+    block, begin = np.empty(sum(sizes) + len(sizes) * _LINE, np.uint8), 0
+    for (shape, kind), size in zip(kinds, sizes, strict=True):
         yield block[begin : begin + size].view(kind).reshape(shape)
+        begin += -(-size // _LINE) * _LINE
 
 
 def find_slice(table: SliceTable, group: Group, scope_subset: ScopeSubset) -> int:

@@ -35,12 +35,17 @@ def days(conn: Conn, book: Settings) -> list[str]:
     return sorted({trade.closed_at.date().isoformat() for trade in market.trades})
 
 
-def take_in(book: Settings, days: list[str]) -> dg.ExecuteInProcessResult:
-    """A run of its own instance, as `learning run` and the daemon have them."""
+def events_job(book: Settings) -> dg.JobDefinition:
+    """Made in the main thread: Dagster's warnings are silenced for the whole process meanwhile."""
     definitions = build_definitions(resources={"book": BookResource(name=book.book)})
+    return definitions.resolve_job_def("events")
+
+
+def take_in(job: dg.JobDefinition, days: list[str]) -> dg.ExecuteInProcessResult:
+    """A run of its own instance, as `learning run` and the daemon have them."""
     with dg.DagsterInstance.ephemeral() as instance:
         start, end = (f"dagster/asset_partition_range_{end}" for end in ("start", "end"))
-        return definitions.resolve_job_def("events").execute_in_process(
+        return job.execute_in_process(
             instance=instance, raise_on_error=False, tags={start: days[0], end: days[-1]}
         )
 
@@ -67,7 +72,8 @@ def test_a_run_waits_for_another_that_writes_its_table(
     with environ(dict(server_env)), ThreadPoolExecutor(1) as pool, connect(book) as other:
         with other.transaction():
             table_lock(other, "pattern_trade_events")
-            running: Future[dg.ExecuteInProcessResult] = pool.submit(take_in, book, days)
+            job = events_job(book)
+            running: Future[dg.ExecuteInProcessResult] = pool.submit(take_in, job, days)
             until(lambda: waiting(conn))
             assert not running.done()
             assert books.size(conn).n_trades == 0
@@ -79,7 +85,8 @@ def test_two_runs_at_the_same_time_leave_everything_once(
     conn: Conn, book: Settings, server_env: Mapping[str, str], days: list[str]
 ) -> None:
     with environ(dict(server_env)), ThreadPoolExecutor(3) as pool:
-        runs = [pool.submit(take_in, book, days) for _ in range(3)]
+        jobs = [events_job(book) for _ in range(3)]
+        runs = [pool.submit(take_in, job, days) for job in jobs]
         assert all(one.result(2 * PATIENCE_SECONDS).success for one in runs)
     query = (
         "SELECT count(*) = count(DISTINCT event_id) AND count(DISTINCT (trade_id, trade_digest)) = "
@@ -88,7 +95,7 @@ def test_two_runs_at_the_same_time_leave_everything_once(
     assert conn.execute(query).fetchone() == (True,)
     before = books.size(conn)
     with environ(dict(server_env)):
-        assert take_in(book, days).success
+        assert take_in(events_job(book), days).success
     assert books.size(conn) == before
 
 

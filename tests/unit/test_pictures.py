@@ -6,6 +6,7 @@ import base64
 import sys
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
@@ -577,3 +578,13 @@ def test_drawing_leaves_nothing_behind() -> None:
     assert pyplot is None or not pyplot.get_fignums()
     again = [pictures.lessons([lesson()], {}).png() for _ in range(2)]
     assert again[0] == again[1]
+
+
+def test_threads_may_draw_at_the_same_time() -> None:
+    def draw(_: int) -> bytes:
+        found = [lesson(scope, key=LONG) for scope in scopes(pictures.MOST_BARS)]
+        return pictures.lessons(found, {"pm": None}).png()
+
+    alone = draw(0)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(draw, range(16))) == {alone}
